@@ -1,0 +1,14 @@
+//! Bytes and what they mean: frames, the API table, record batches.
+//!
+//! No I/O beyond reading a slice of an open file, no runtime. Message structs come from the `kafka-protocol` crate;
+//! what a broker's hot path needs (batch headers, records, the Fetch response) is written here.
+
+pub mod api;
+pub mod chunk;
+pub mod fetch;
+pub mod frame;
+pub mod records;
+
+pub use kafka_protocol::ResponseError as ErrorCode;
+pub use kafka_protocol::messages::ApiKey;
+pub use kafka_protocol::protocol::StrBytes;
