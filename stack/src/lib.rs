@@ -1,0 +1,18 @@
+//! The server's vocabulary: a request, a response, who asked, what answers.
+//!
+//! Everything that answers a Kafka request is a [`Handler`] with one method. A [`Layer`] wraps the next handler and
+//! says which APIs it wants; what no layer wants passes through undecoded.
+
+pub mod body;
+pub mod connection;
+pub mod error;
+pub mod handler;
+pub mod layer;
+pub mod request;
+
+pub use body::{Body, Message};
+pub use connection::Connection;
+pub use error::Error;
+pub use handler::{BoxFuture, Handler};
+pub use layer::{Layer, Stack};
+pub use request::{Head, Request, Response};

@@ -1,0 +1,1 @@
+//! One file per Kafka API: what the embedded broker does for it.

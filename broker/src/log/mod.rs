@@ -1,0 +1,6 @@
+//! Partitions over the one commit log.
+
+pub mod partition;
+pub mod tables;
+
+pub use partition::{Partition, PartitionId};

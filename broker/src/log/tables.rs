@@ -1,0 +1,16 @@
+//! The key-value tables of the log. A number is for ever: it is on disk.
+
+/// Topic name -> topic (id, partitions, configs).
+pub const TOPICS: u8 = 1;
+/// Broker and group configs: (resource type, name) -> configs.
+pub const CONFIGS: u8 = 2;
+/// Group id and what it holds -> classic and KIP-848 group state.
+pub const GROUPS: u8 = 3;
+/// (group, topic, partition) -> committed offset.
+pub const OFFSETS: u8 = 4;
+/// Producer ids handed out.
+pub const PRODUCER_IDS: u8 = 5;
+/// Partition -> log start offset.
+pub const LOG_STARTS: u8 = 6;
+/// Facts about the cluster: its id.
+pub const CLUSTER: u8 = 7;

@@ -1,0 +1,29 @@
+//! Who is asking.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+
+/// One client connection, shared by all of its requests.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique while the process runs.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The listener that accepted it, as named in the configuration.
+    pub listener: String,
+    /// Client software name and version (KIP-511), once ApiVersions told them.
+    pub software: OnceLock<(String, String)>,
+}
+
+impl Connection {
+    /// A connection without a socket, for a feature's own requests and for tests.
+    pub fn internal(name: &str) -> Self {
+        Connection {
+            id: 0,
+            peer: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listener: name.to_owned(),
+            software: OnceLock::new(),
+        }
+    }
+}
