@@ -3,6 +3,7 @@
 //! One file per Kafka API in [`api`]; what they share in [`log`], [`group`] and [`topics`].
 
 pub mod api;
+pub mod config;
 pub mod group;
 pub mod log;
 pub mod settings;

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+pub use crate::config::TopicConfig;
 use crate::log::Partition;
 
 /// A topic. Partitions are only ever added.
@@ -20,13 +21,6 @@ pub struct Topic {
     pub config: ArcSwap<TopicConfig>,
     /// Partitions in index order.
     pub partitions: ArcSwap<Vec<Arc<Partition>>>,
-}
-
-/// A topic's effective configuration; names and defaults are Kafka's.
-#[derive(Clone, Debug, Default)]
-pub struct TopicConfig {
-    /// What was set on the topic itself.
-    pub overrides: BTreeMap<String, String>,
 }
 
 impl Topic {
