@@ -1,0 +1,179 @@
+"""The clients: what each needs, how it is installed, how its driver is started."""
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("KROCKET_CACHE") or Path.home() / ".cache" / "krocket") / "clients"
+
+
+def run(command, out, **kwargs):
+    subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=True, **kwargs)
+
+
+class Client:
+    needs = ()  # programs
+
+    def __init__(self, name, version, folder=None):
+        self.name = name
+        self.version = version
+        self.folder = HERE / (folder or name)
+
+    def missing(self):
+        return next((program for program in self.needs if not shutil.which(program)), None)
+
+    def cases(self, phase):
+        """Those of a phase that are this client's."""
+        return list(phase)
+
+    def environment(self):
+        return {}
+
+    def prepare(self, out):
+        pass
+
+    def command(self):
+        raise NotImplementedError
+
+    def install_folder(self, *files):
+        """A folder in the cache that is new whenever one of the files that pin the versions is."""
+        digest = hashlib.sha256(b"".join((self.folder / f).read_bytes() for f in files)).hexdigest()[:12]
+        return CACHE / f"{self.name}-{digest}"
+
+    @staticmethod
+    def once(folder, install):
+        """Installs into a folder unless that was done before."""
+        done = folder / ".complete"
+        if not done.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            install()
+            done.touch()
+
+
+class Python(Client):
+    def home(self):
+        return self.install_folder("requirements.txt")
+
+    def prepare(self, out):
+        home = self.home()
+
+        def install():
+            run([sys.executable, "-m", "venv", "--clear", home], out)
+            run([home / "bin" / "pip", "install", "--disable-pip-version-check", "--no-deps",
+                 "-r", self.folder / "requirements.txt"], out)
+
+        self.once(home, install)
+
+    def environment(self):
+        return {"PYTHONPATH": str(HERE / "common" / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def command(self):
+        return [str(self.home() / "bin" / "python"), str(self.folder / "driver.py")]
+
+
+class Kcat(Client):
+    needs = ("kcat",)
+
+    def environment(self):
+        return {"PYTHONPATH": str(HERE / "common" / "python"), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def command(self):
+        return [sys.executable, str(self.folder / "driver.py")]
+
+
+class Node(Client):
+    needs = ("node", "npm")
+
+    def home(self):
+        return self.install_folder("package.json", "package-lock.json")
+
+    def prepare(self, out):
+        home = self.home()
+
+        def install():
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(self.folder / name, home)
+            run(["npm", "ci", "--no-fund", "--no-audit"], out, cwd=home)
+
+        self.once(home, install)
+        # Node looks for packages beside the file that imports them.
+        shutil.copy(self.folder / "driver.mjs", home)
+        shutil.copy(HERE / "common" / "node" / "scenario.mjs", home)
+
+    def command(self):
+        own = self.home() / "node_modules" / "node" / "bin" / "node"
+        return [str(own) if own.exists() else "node", str(self.home() / "driver.mjs")]
+
+
+class Go(Client):
+    needs = ("go",)
+
+    def binary(self):
+        return CACHE / "bin" / self.name
+
+    def prepare(self, out):
+        run(["go", "build", "-mod=readonly", "-o", self.binary(), "."], out, cwd=self.folder)
+
+    def command(self):
+        return [str(self.binary())]
+
+
+class Java(Client):
+    needs = ("java", "mvn")
+
+    def __init__(self, name, version, main="Driver", only=None):
+        super().__init__(name, version, "java")
+        self.main = main
+        self.only = only
+
+    def home(self):
+        return CACHE / f"java-{self.version}"
+
+    def prepare(self, out):
+        sources = sorted(p for p in self.folder.rglob("*") if p.is_file())
+        digest = hashlib.sha256(b"".join(p.read_bytes() for p in sources)).hexdigest()
+        done = self.home() / ".complete"
+        if done.exists() and done.read_text() == digest:
+            return
+        shutil.rmtree(self.home(), ignore_errors=True)
+        shutil.copytree(self.folder, self.home())
+        run(["mvn", "-q", "-B", f"-Dkafka.version={self.version}", "package", "dependency:copy-dependencies",
+             "-DincludeScope=runtime", "-DoutputDirectory=lib"], out, cwd=self.home())
+        done.write_text(digest)
+
+    def cases(self, phase):
+        return self.only(phase) if self.only else list(phase)
+
+    def command(self):
+        home = self.home()
+        return ["java", "-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{home}/target/classes:{home}/lib/*",
+                f"krocket.{self.main}"]
+
+
+class Rust(Client):
+    needs = ("cargo", "cc", "make")
+
+    def prepare(self, out):
+        run(["cargo", "build", "--release", "--locked", "--target-dir", CACHE / "rdkafka-target"], out,
+            cwd=self.folder)
+
+    def command(self):
+        return [str(CACHE / "rdkafka-target" / "release" / "driver")]
+
+
+ALL = [
+    Python("confluent-kafka", "2.16.1"),
+    Python("kafka-python", "3.0.12"),
+    Python("aiokafka", "0.14.0"),
+]
+
+
+def named(name):
+    found = [c for c in ALL if c.name == name or c.name.startswith(name + "-")]
+    if not found:
+        sys.exit(f"run: no client is called {name!r}; there are {', '.join(c.name for c in ALL)}")
+    return found
