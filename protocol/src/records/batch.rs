@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use super::compression::Codec;
+
 /// Length of the header; records follow.
 pub const HEADER_LEN: usize = 61;
 /// Bytes that the length field does not count: base offset and the length itself.
@@ -9,10 +11,16 @@ pub const LENGTH_OVERHEAD: usize = 12;
 /// Where the CRC's range begins (attributes).
 pub const CRC_START: usize = 21;
 
-const ATTRIBUTE_COMPRESSION: i16 = 0x07;
-const ATTRIBUTE_TIMESTAMP_TYPE: i16 = 0x08;
-const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
-const ATTRIBUTE_CONTROL: i16 = 0x20;
+/// Attribute bits of the compression codec.
+pub const ATTRIBUTE_COMPRESSION: i16 = 0x07;
+/// Attribute bit of LogAppendTime.
+pub const ATTRIBUTE_TIMESTAMP_TYPE: i16 = 0x08;
+/// Attribute bit of a batch inside a transaction.
+pub const ATTRIBUTE_TRANSACTIONAL: i16 = 0x10;
+/// Attribute bit of control records.
+pub const ATTRIBUTE_CONTROL: i16 = 0x20;
+/// Timestamp of a record that has none.
+pub const NO_TIMESTAMP: i64 = -1;
 
 /// Why bytes are not a batch.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -112,12 +120,22 @@ impl BatchHeader {
 
     /// Offset of the last record.
     pub fn last_offset(&self) -> i64 {
-        self.base_offset + i64::from(self.last_offset_delta)
+        self.base_offset.wrapping_add(self.last_offset_delta.into())
     }
 
     /// Compression codec: 0 none, 1 gzip, 2 snappy, 3 lz4, 4 zstd.
     pub fn compression(&self) -> i16 {
         self.attributes & ATTRIBUTE_COMPRESSION
+    }
+
+    /// The codec; `None` where the id is not defined.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::from_attributes(self.attributes)
+    }
+
+    /// Timestamp of a record with this delta: the batch's own where that is LogAppendTime.
+    pub fn timestamp_of(&self, delta: i64) -> i64 {
+        if self.is_log_append_time() { self.max_timestamp } else { self.base_timestamp.wrapping_add(delta) }
     }
 
     /// True for LogAppendTime.
@@ -148,7 +166,8 @@ impl BatchHeader {
 
 /// Sequence arithmetic of KIP-98: after `i32::MAX` comes 0.
 pub fn add_sequence(sequence: i32, increment: i32) -> i32 {
-    if sequence > i32::MAX - increment { increment - (i32::MAX - sequence) - 1 } else { sequence + increment }
+    let sum = i64::from(sequence) + i64::from(increment);
+    if sum > i32::MAX.into() { (sum - (1 << 31)) as i32 } else { sum as i32 }
 }
 
 /// Writes base offset and leader epoch; both lie outside the CRC.
@@ -161,7 +180,17 @@ pub fn patch(header: &mut [u8], base_offset: i64, leader_epoch: i32) {
 pub fn stamp_log_append_time(batch: &mut [u8], now_ms: i64) {
     let attributes = i16::from_be_bytes(field(batch, 21)) | ATTRIBUTE_TIMESTAMP_TYPE;
     batch[21..23].copy_from_slice(&attributes.to_be_bytes());
-    batch[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    set_max_timestamp(batch, now_ms);
+}
+
+/// Corrects the highest timestamp, and with it the CRC.
+pub fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
+    batch[35..43].copy_from_slice(&max_timestamp.to_be_bytes());
+    write_crc(batch);
+}
+
+/// Writes the CRC of the batch that fills `batch`.
+pub fn write_crc(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[CRC_START..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }

@@ -1,5 +1,15 @@
-//! Record batches, magic 2, as bytes.
+//! Record batches, magic 2, as bytes: looked into without copying, rebuilt only when records have to go.
 
 pub mod batch;
+pub mod builder;
+pub mod compression;
+mod input;
+pub mod record;
+pub mod validate;
+pub mod varint;
 
 pub use batch::{BatchError, BatchHeader};
+pub use builder::{BatchBuilder, LastOffset};
+pub use compression::Codec;
+pub use record::{Header, Record, RecordFault, Records, RecordsError};
+pub use validate::{Rejection, Rules, Timestamps, Validated, validate};

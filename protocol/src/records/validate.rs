@@ -1,0 +1,311 @@
+//! What a broker checks of a produced batch before it takes it: Kafka's `ProduceRequest.validateRecords` and
+//! `LogValidator`, for magic 2.
+//!
+//! One rule is stricter than Kafka's: offset deltas have to be 0, 1, 2, ... in every batch. Kafka rewrites compressed
+//! batches that break it and lets uncompressed ones through; no current client writes either.
+
+use kafka_protocol::ResponseError as ErrorCode;
+use thiserror::Error;
+
+use super::batch::{BatchError, BatchHeader, HEADER_LEN, NO_TIMESTAMP};
+use super::compression::Codec;
+use super::input::{Input, Window};
+use super::record::{RecordFault, RecordsError};
+use super::varint;
+
+/// Most records that a [`Rejection`] names.
+const MAX_NAMED: usize = 64;
+/// Varints up to the key's length: record length, attributes, timestamp delta, offset delta, key length.
+const RECORD_HEAD_MAX: usize = 3 * varint::MAX_LEN_32 + 1 + varint::MAX_LEN_64;
+
+/// What the topic demands of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// True for a compacted topic: every record needs a key.
+    pub key_required: bool,
+    /// The topic's `message.timestamp.type` and its bounds.
+    pub timestamps: Timestamps,
+    /// Most bytes that the records may decompress to.
+    pub max_decompressed: usize,
+}
+
+/// Which timestamps are accepted, epoch ms.
+#[derive(Clone, Copy, Debug)]
+pub enum Timestamps {
+    /// The broker's clock replaces the producer's.
+    LogAppend,
+    /// The producer's, within these bounds (inclusive).
+    Create {
+        /// Now less `message.timestamp.before.max.ms`, saturating.
+        earliest: i64,
+        /// Now plus `message.timestamp.after.max.ms`, saturating.
+        latest: i64,
+    },
+}
+
+/// What was learnt from a batch that may be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validated {
+    /// The batch's header.
+    pub header: BatchHeader,
+    /// Highest timestamp of its records. Where the header says otherwise, Kafka corrects the header
+    /// ([`super::batch::set_max_timestamp`]).
+    pub max_timestamp: i64,
+    /// Offset delta of the first record that has it.
+    pub max_timestamp_delta: i32,
+}
+
+/// Why a batch is refused, as the produce response says it.
+#[derive(Debug, Error)]
+#[error("{message}")]
+pub struct Rejection {
+    /// The partition's error code.
+    pub code: ErrorCode,
+    /// The partition's error message.
+    pub message: String,
+    /// The records at fault and why, the first 64 of them; empty where the batch as such is at fault.
+    pub records: Vec<(i32, String)>,
+}
+
+impl Rejection {
+    fn batch(code: ErrorCode, message: impl Into<String>) -> Self {
+        Rejection { code, message: message.into(), records: Vec::new() }
+    }
+}
+
+impl From<BatchError> for Rejection {
+    fn from(error: BatchError) -> Self {
+        let code = match error {
+            BatchError::Short { .. } | BatchError::Crc { .. } => ErrorCode::CorruptMessage,
+            BatchError::Magic(_) | BatchError::Invalid(_) => ErrorCode::InvalidRecord,
+        };
+        Rejection::batch(code, error.to_string())
+    }
+}
+
+impl From<RecordsError> for Rejection {
+    fn from(error: RecordsError) -> Self {
+        let message = error.to_string();
+        match error {
+            RecordsError::Record { index, .. } => {
+                let records = vec![(index, message.clone())];
+                Rejection { code: ErrorCode::InvalidRecord, message, records }
+            }
+            RecordsError::Codec(_) => Rejection::batch(ErrorCode::UnsupportedCompressionType, message),
+            RecordsError::TooLarge { .. } => Rejection::batch(ErrorCode::MessageTooLarge, message),
+            RecordsError::Trailing | RecordsError::Compression { .. } => {
+                Rejection::batch(ErrorCode::InvalidRecord, message)
+            }
+        }
+    }
+}
+
+/// Checks the records of one partition in a Produce request: exactly one batch, sound, allowed to a client.
+///
+/// Memory is bounded whatever the batch claims: compressed records stream through a small window. (A raw snappy block
+/// cannot be streamed; it takes at most 22 times its length.)
+pub fn validate(records: &[u8], rules: &Rules) -> Result<Validated, Rejection> {
+    let header = BatchHeader::read(records)?;
+    if records.len() != header.len {
+        return Err(Rejection::batch(ErrorCode::InvalidRecord, "exactly one record batch per partition is allowed"));
+    }
+    header.check_crc(records)?;
+    let codec = check_header(&header)?;
+    let section = &records[HEADER_LEN..];
+    let mut checker = Checker { header: &header, rules, faults: Faults::default(), max: (NO_TIMESTAMP, 0) };
+    match codec {
+        Codec::None => checker.check(section)?,
+        codec => {
+            let reader = codec.reader(section)?;
+            checker.check(Window::new(reader, codec.name(), rules.max_decompressed))?;
+        }
+    }
+    let (max_timestamp, max_timestamp_delta) = checker.max;
+    checker.faults.into_result()?;
+    Ok(Validated { header, max_timestamp, max_timestamp_delta })
+}
+
+fn check_header(header: &BatchHeader) -> Result<Codec, Rejection> {
+    let invalid = |message: String| Err(Rejection::batch(ErrorCode::InvalidRecord, message));
+    let codec = header.codec().ok_or(RecordsError::Codec(header.compression()))?;
+    if header.count <= 0 {
+        return invalid(format!("a batch of {} records", header.count));
+    }
+    if header.last_offset_delta != header.count - 1 {
+        return invalid(format!("last offset delta {} in a batch of {} records", header.last_offset_delta, header.count));
+    }
+    if header.is_control() {
+        return invalid("clients are not allowed to write control records".to_owned());
+    }
+    if header.has_producer() && header.base_sequence < 0 {
+        return invalid(format!("sequence {} of producer {}", header.base_sequence, header.producer_id));
+    }
+    if header.is_log_append_time() {
+        let message = "a producer should not set the timestamp type to LogAppendTime";
+        return Err(Rejection::batch(ErrorCode::InvalidTimestamp, message));
+    }
+    Ok(codec)
+}
+
+/// The fields of a record that rules are about.
+struct Outline {
+    timestamp_delta: i64,
+    offset_delta: i32,
+    has_key: bool,
+}
+
+struct Checker<'a> {
+    header: &'a BatchHeader,
+    rules: &'a Rules,
+    faults: Faults,
+    /// Highest timestamp and the offset delta of the first record that has it.
+    max: (i64, i32),
+}
+
+impl Checker<'_> {
+    fn check(&mut self, mut input: impl Input) -> Result<(), RecordsError> {
+        for index in 0..self.header.count {
+            let outline = walk_record(&mut input)?.map_err(|fault| RecordsError::Record { index, fault })?;
+            self.check_record(index, &outline);
+        }
+        if input.window(1)?.is_empty() { Ok(()) } else { Err(RecordsError::Trailing) }
+    }
+
+    #[inline]
+    fn check_record(&mut self, index: i32, record: &Outline) {
+        if record.offset_delta != index {
+            self.faults.add(index, false, || format!("offset delta {} where {index} was expected", record.offset_delta));
+        }
+        if self.rules.key_required && !record.has_key {
+            self.faults.add(index, false, || "a compacted topic cannot accept a record without a key".to_owned());
+        }
+        let timestamp = self.header.timestamp_of(record.timestamp_delta);
+        if timestamp > self.max.0 {
+            self.max = (timestamp, index);
+        }
+        if let Timestamps::Create { earliest, latest } = self.rules.timestamps
+            && timestamp != NO_TIMESTAMP
+            && !(earliest..=latest).contains(&timestamp)
+        {
+            let message = || format!("timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]");
+            self.faults.add(index, true, message);
+        }
+    }
+}
+
+/// Collects what is wrong with records, so that a producer learns of all of them at once.
+#[derive(Default)]
+struct Faults {
+    named: Vec<(i32, String)>,
+    count: usize,
+    timestamp: bool,
+}
+
+impl Faults {
+    #[cold]
+    fn add(&mut self, index: i32, timestamp: bool, message: impl FnOnce() -> String) {
+        self.count += 1;
+        self.timestamp |= timestamp;
+        if self.named.len() < MAX_NAMED {
+            self.named.push((index, message()));
+        }
+    }
+
+    fn into_result(self) -> Result<(), Rejection> {
+        let Some((index, first)) = self.named.first() else { return Ok(()) };
+        let code = if self.timestamp { ErrorCode::InvalidTimestamp } else { ErrorCode::InvalidRecord };
+        let message = format!("{} invalid records, the first is record {index}: {first}", self.count);
+        Err(Rejection { code, message, records: self.named })
+    }
+}
+
+/// Steps over one record and checks that its fields fill it exactly.
+#[inline]
+fn walk_record(input: &mut impl Input) -> Result<Result<Outline, RecordFault>, RecordsError> {
+    macro_rules! check {
+        ($step:expr) => {
+            match $step {
+                Ok(value) => value,
+                Err(fault) => return Ok(Err(fault)),
+            }
+        };
+    }
+    let window = input.window(RECORD_HEAD_MAX)?;
+    let (outline, length, key, used) = check!(read_head(window));
+    input.consume(used);
+    let mut left = length;
+    check!(skip_field(input, &mut left, "key", key)?);
+    let value = check!(take_varint(input, &mut left, "value")?);
+    check!(skip_field(input, &mut left, "value", value)?);
+    let headers = check!(take_varint(input, &mut left, "header count")?);
+    if headers < 0 {
+        return Ok(Err(RecordFault::Length { field: "header array", length: headers }));
+    }
+    for _ in 0..headers {
+        let key = check!(take_varint(input, &mut left, "header key")?);
+        if key < 0 {
+            return Ok(Err(RecordFault::Length { field: "header key", length: key }));
+        }
+        check!(skip_field(input, &mut left, "header key", key)?);
+        let value = check!(take_varint(input, &mut left, "header value")?);
+        check!(skip_field(input, &mut left, "header value", value)?);
+    }
+    if left > 0 {
+        return Ok(Err(RecordFault::Trailing(left)));
+    }
+    Ok(Ok(outline))
+}
+
+/// The fields up to the key's length: (outline, bytes of the record after them, key length, bytes read).
+#[inline]
+fn read_head(window: &[u8]) -> Result<(Outline, usize, i32, usize), RecordFault> {
+    let mut rest = window;
+    let length = varint::read_i32(&mut rest).ok_or(RecordFault::Short)?;
+    let start = rest.len();
+    rest = rest.get(1..).ok_or(RecordFault::Short)?; // attributes: none are defined
+    let timestamp_delta = varint::read_i64(&mut rest).ok_or(RecordFault::Varint("timestamp delta"))?;
+    let offset_delta = varint::read_i32(&mut rest).ok_or(RecordFault::Varint("offset delta"))?;
+    let key = varint::read_i32(&mut rest).ok_or(RecordFault::Varint("key"))?;
+    let used = start - rest.len();
+    let left = usize::try_from(length).ok().and_then(|length| length.checked_sub(used));
+    let left = left.ok_or(RecordFault::Length { field: "record", length })?;
+    Ok((Outline { timestamp_delta, offset_delta, has_key: key >= 0 }, left, key, window.len() - rest.len()))
+}
+
+#[inline]
+fn take_varint(
+    input: &mut impl Input,
+    left: &mut usize,
+    field: &'static str,
+) -> Result<Result<i32, RecordFault>, RecordsError> {
+    let window = input.window(varint::MAX_LEN_32)?;
+    let mut rest = &window[..window.len().min(*left)];
+    let before = rest.len();
+    let Some(value) = varint::read_i32(&mut rest) else { return Ok(Err(RecordFault::Varint(field))) };
+    let used = before - rest.len();
+    input.consume(used);
+    *left -= used;
+    Ok(Ok(value))
+}
+
+#[inline]
+fn skip_field(
+    input: &mut impl Input,
+    left: &mut usize,
+    field: &'static str,
+    length: i32,
+) -> Result<Result<(), RecordFault>, RecordsError> {
+    if length == -1 {
+        return Ok(Ok(()));
+    }
+    match usize::try_from(length).ok().and_then(|count| Some((count, left.checked_sub(count)?))) {
+        Some((count, rest)) => {
+            *left = rest;
+            input.skip(count)
+        }
+        None => Ok(Err(RecordFault::Length { field, length })),
+    }
+}
+
+#[cfg(test)]
+mod tests;
