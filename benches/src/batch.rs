@@ -1,0 +1,147 @@
+//! Record batches (magic 2, no compression), encoded once and sent as the same bytes ever after.
+
+use bytes::{Buf, Bytes};
+use rand::{RngCore, SeedableRng, rngs::SmallRng};
+
+/// Bytes of a batch before its first record.
+pub(crate) const HEADER: usize = 61;
+
+/// A batch ready to be sent.
+pub(crate) struct Batch {
+    pub(crate) bytes: Bytes,
+    pub(crate) records: u32,
+}
+
+/// Fills a batch with as many records of `value_len` random bytes as `batch_bytes` holds, as the Java producer's
+/// `batch.size` does; always at least one.
+pub(crate) fn fill(value_len: usize, batch_bytes: usize, timestamp_ms: i64) -> Batch {
+    // The seed is fixed: every server gets the same bytes.
+    let mut random = SmallRng::seed_from_u64(value_len as u64);
+    let mut value = vec![0; value_len];
+    let mut records = Vec::with_capacity(batch_bytes);
+    let mut count = 0u32;
+    loop {
+        random.fill_bytes(&mut value);
+        let before = records.len();
+        push_record(&mut records, count, &value);
+        if count > 0 && HEADER + records.len() > batch_bytes {
+            records.truncate(before);
+            break;
+        }
+        count += 1;
+        if HEADER + records.len() >= batch_bytes {
+            break;
+        }
+    }
+    Batch { bytes: seal(&records, count, timestamp_ms), records: count }
+}
+
+fn push_record(out: &mut Vec<u8>, index: u32, value: &[u8]) {
+    let mut body = vec![0]; // attributes
+    varint(&mut body, 0); // timestamp delta
+    varint(&mut body, i64::from(index)); // offset delta
+    varint(&mut body, -1); // no key
+    varint(&mut body, value.len() as i64);
+    body.extend_from_slice(value);
+    varint(&mut body, 0); // headers
+    varint(out, body.len() as i64);
+    out.extend_from_slice(&body);
+}
+
+fn seal(records: &[u8], count: u32, timestamp_ms: i64) -> Bytes {
+    let mut tail = Vec::with_capacity(HEADER + records.len());
+    tail.extend_from_slice(&0i16.to_be_bytes()); // attributes: uncompressed, create time
+    tail.extend_from_slice(&(count as i32 - 1).to_be_bytes()); // last offset delta
+    tail.extend_from_slice(&timestamp_ms.to_be_bytes()); // base timestamp
+    tail.extend_from_slice(&timestamp_ms.to_be_bytes()); // max timestamp
+    tail.extend_from_slice(&(-1i64).to_be_bytes()); // producer id
+    tail.extend_from_slice(&(-1i16).to_be_bytes()); // producer epoch
+    tail.extend_from_slice(&(-1i32).to_be_bytes()); // base sequence
+    tail.extend_from_slice(&(count as i32).to_be_bytes());
+    tail.extend_from_slice(records);
+    let mut out = Vec::with_capacity(HEADER + records.len());
+    out.extend_from_slice(&0i64.to_be_bytes()); // base offset
+    out.extend_from_slice(&(tail.len() as i32 + 9).to_be_bytes()); // length, from the leader epoch on
+    out.extend_from_slice(&(-1i32).to_be_bytes()); // partition leader epoch
+    out.push(2); // magic
+    out.extend_from_slice(&crc32c::crc32c(&tail).to_be_bytes());
+    out.extend_from_slice(&tail);
+    out.into()
+}
+
+fn varint(out: &mut Vec<u8>, value: i64) {
+    let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    while zigzag >= 0x80 {
+        out.push(zigzag as u8 | 0x80);
+        zigzag >>= 7;
+    }
+    out.push(zigzag as u8);
+}
+
+/// What a fetched record set holds: whole batches only, since the last may be cut off at the byte limit.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Fetched {
+    pub(crate) first_offset: Option<i64>,
+    pub(crate) next_offset: i64,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Counts by batch header alone, so that the generator stays cheap.
+pub(crate) fn count(mut set: Bytes) -> Fetched {
+    let mut fetched = Fetched::default();
+    while set.len() >= HEADER {
+        let mut header = &set[..HEADER];
+        let base = header.get_i64();
+        let size = header.get_i32() as usize + 12;
+        if set.len() < size {
+            break;
+        }
+        let last_delta = i32::from_be_bytes([set[23], set[24], set[25], set[26]]);
+        let records = i32::from_be_bytes([set[57], set[58], set[59], set[60]]);
+        fetched.first_offset.get_or_insert(base);
+        fetched.next_offset = base + i64::from(last_delta) + 1;
+        fetched.records += records as u64;
+        fetched.bytes += size as u64;
+        set.advance(size);
+    }
+    fetched
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::records::RecordBatchDecoder;
+
+    #[test]
+    fn fills_as_many_as_fit() {
+        let ordinary = fill(1000, 16384, 1);
+        assert!(ordinary.bytes.len() <= 16384 && ordinary.bytes.len() + 1010 > 16384);
+        assert_eq!(fill(100, 1, 1).records, 1);
+    }
+
+    #[test]
+    fn another_decoder_reads_it() {
+        let batch = fill(100, 16384, 1_700_000_000_000);
+        let set = RecordBatchDecoder::decode(&mut batch.bytes.clone()).expect("decodes, CRC included");
+        assert_eq!(set.records.len(), batch.records as usize);
+        assert!(set.records.iter().all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none()));
+        assert_eq!(set.records[3].offset, 3);
+    }
+
+    #[test]
+    fn counts_whole_batches_only() {
+        let batch = fill(1000, 16384, 1);
+        let mut two = batch.bytes.to_vec();
+        two[..8].copy_from_slice(&40i64.to_be_bytes());
+        two.extend_from_slice(&batch.bytes[..batch.bytes.len() - 1]);
+        let expected = Fetched {
+            first_offset: Some(40),
+            next_offset: 40 + i64::from(batch.records),
+            records: u64::from(batch.records),
+            bytes: batch.bytes.len() as u64,
+        };
+        assert_eq!(count(two.into()), expected);
+        assert_eq!(count(Bytes::new()), Fetched::default());
+    }
+}

@@ -1,0 +1,219 @@
+//! The servers under test: started, watched and stopped.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Advice, fadvise, syncfs};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::load::Aim;
+use crate::wire;
+
+/// Set when the run is to end early; checked between measurements.
+pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Which server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Krocket,
+    Kafka,
+}
+
+/// Where things are.
+pub(crate) struct Places {
+    pub(crate) krocket: PathBuf,
+    pub(crate) kafka_script: PathBuf,
+    /// Data folders of the servers go below it.
+    pub(crate) data: PathBuf,
+}
+
+/// A running server. Dropping it stops it and removes its data.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    /// How tables call it, e.g. `Kafka 4.3.1`.
+    pub(crate) label: String,
+    pub(crate) aim: Aim,
+    pub(crate) folder: PathBuf,
+    child: Option<Child>,
+    script: PathBuf,
+    binary: PathBuf,
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+impl Server {
+    pub(crate) fn start(kind: Kind, places: &Places) -> Result<Self> {
+        let folder = places.data.join(format!("{kind:?}-{}", std::process::id()).to_lowercase());
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let mut server = Self {
+            kind,
+            label: String::new(),
+            aim: Aim { address, pid: 0 },
+            folder,
+            child: None,
+            script: places.kafka_script.clone(),
+            binary: places.krocket.clone(),
+        };
+        match kind {
+            Kind::Krocket => server.start_krocket()?,
+            Kind::Kafka => server.start_kafka()?,
+        }
+        Ok(server)
+    }
+
+    fn start_krocket(&mut self) -> Result<()> {
+        self.label = "krocket".into();
+        let address = self.aim.address;
+        let log_path = self.folder.join("krocket.log");
+        let log = File::create(&log_path)?;
+        let child = Command::new(&self.binary)
+            .args(["serve", "--listen", &address.to_string(), "--http", &format!("127.0.0.1:{}", free_port()?)])
+            .arg("--data-dir")
+            .arg(self.folder.join("data"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", self.binary.display()))?;
+        self.aim.pid = child.id();
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !wire::answers(address) {
+            if let Some(status) = child.try_wait()? {
+                bail!("krocket ended with {status}: {}", fs::read_to_string(&log_path)?.trim());
+            }
+            ensure!(Instant::now() < deadline, "krocket does not answer on {address}; see {}", log_path.display());
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn start_kafka(&mut self) -> Result<()> {
+        let version = run(Command::new(&self.script).arg("version"))?;
+        self.label = format!("Kafka {version}");
+        let mut command = Command::new(&self.script);
+        command.args(["start", "--port", &self.aim.address.port().to_string(), "--dir"]).arg(&self.folder);
+        self.aim.pid = run(&mut command)?.parse().context("the script's answer isn't a pid")?;
+        Ok(())
+    }
+
+    /// Stops and starts krocket with an empty folder; for space that its cleaner has not given back yet.
+    pub(crate) fn renew(&mut self) -> Result<()> {
+        ensure!(self.kind == Kind::Krocket, "only krocket starts quickly enough");
+        self.stop();
+        fs::remove_dir_all(&self.folder)?;
+        fs::create_dir_all(&self.folder)?;
+        self.start_krocket()
+    }
+
+    /// Bytes in the folder.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        files(&self.folder).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
+    }
+
+    /// Waits until everything written is on disk, so that one server's writeback isn't another's load.
+    pub(crate) fn settle(&self) -> Result<()> {
+        syncfs(File::open(&self.folder)?)?;
+        Ok(())
+    }
+
+    /// Asks the kernel to drop the page cache of the server's files.
+    pub(crate) fn drop_cache(&self) -> Result<()> {
+        self.settle()?;
+        for path in files(&self.folder) {
+            // A file that was deleted meanwhile has no cache to drop.
+            if let Ok(file) = File::open(&path) {
+                fadvise(&file, 0, None, Advice::DontNeed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The end of the server's log.
+    pub(crate) fn last_words(&self) -> String {
+        let name = format!("{:?}.log", self.kind).to_lowercase();
+        let log = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if let Some(pid) = Pid::from_raw(child.id() as i32) {
+                // It may have ended on its own.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if self.kind == Kind::Kafka {
+            let _ = run(Command::new(&self.script).args(["stop", "--dir"]).arg(&self.folder));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        // What a failed run leaves behind is worth a look, the log above all.
+        if !thread::panicking() && fs::remove_dir_all(&self.folder).is_err() {
+            notice(&self.folder);
+        }
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "a command-line program's own words")]
+fn notice(folder: &Path) {
+    eprintln!("could not remove {}", folder.display());
+}
+
+/// Whether Kafka can run here; the sentence says what is missing.
+pub(crate) fn kafka_available(places: &Places) -> Result<(), String> {
+    run(Command::new(&places.kafka_script).arg("fetch")).map(drop).map_err(|error| format!("{error:#}"))?;
+    match Command::new("java").arg("-version").output() {
+        Ok(output) if output.status.success() => Ok(()),
+        _ => Err("java is missing: install it (Debian: apt-get install default-jre-headless)".into()),
+    }
+}
+
+/// Runs a helper; its standard output without the last newline, or its words of complaint.
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", complaint.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(entry.path()),
+                Ok(kind) if kind.is_file() => found.push(entry.path()),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// Fails once the user has asked to stop.
+pub(crate) fn check_interrupted() -> Result<()> {
+    ensure!(!INTERRUPTED.load(SeqCst), "interrupted");
+    Ok(())
+}
