@@ -33,7 +33,10 @@ pub(crate) fn fill(value_len: usize, batch_bytes: usize, timestamp_ms: i64) -> B
             break;
         }
     }
-    Batch { bytes: seal(&records, count, timestamp_ms), records: count }
+    Batch {
+        bytes: seal(&records, count, timestamp_ms),
+        records: count,
+    }
 }
 
 fn push_record(out: &mut Vec<u8>, index: u32, value: &[u8]) {
@@ -123,9 +126,14 @@ mod tests {
     #[test]
     fn another_decoder_reads_it() {
         let batch = fill(100, 16384, 1_700_000_000_000);
-        let set = RecordBatchDecoder::decode(&mut batch.bytes.clone()).expect("decodes, CRC included");
+        let set =
+            RecordBatchDecoder::decode(&mut batch.bytes.clone()).expect("decodes, CRC included");
         assert_eq!(set.records.len(), batch.records as usize);
-        assert!(set.records.iter().all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none()));
+        assert!(
+            set.records
+                .iter()
+                .all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none())
+        );
         assert_eq!(set.records[3].offset, 3);
     }
 

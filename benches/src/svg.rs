@@ -11,8 +11,15 @@ const WIDTH: f64 = 900.0;
 const BAR: f64 = 14.0;
 const COLORS: [&str; 2] = ["#2f6f9f", "#c9853f"];
 
+/// Kafka keeps its colour when it is alone.
+fn color(label: &str, index: usize) -> &'static str {
+    COLORS[usize::from(index > 0 || label.starts_with("Kafka"))]
+}
+
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// The chart of a sheet, or nothing when the run has no line for it.
@@ -23,7 +30,13 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
     for (labels, lines) in &groups {
         legend(&mut body, &mut y, labels);
         for line in lines {
-            bars(&mut body, &mut y, &sheet.line_name(line), line, scale(lines));
+            // Rows differ by powers of ten: two sides are scaled to each other.
+            let max = if line.sides.len() > 1 {
+                scale(&[*line])
+            } else {
+                scale(lines)
+            };
+            bars(&mut body, &mut y, &sheet.line_name(line), line, max);
         }
         y += 10.0;
     }
@@ -31,12 +44,20 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
         return None;
     }
     let unit = groups[0].1.first().map_or("", |line| line.unit);
-    let better = if groups[0].1.first().is_some_and(|line| line.higher_is_better) { "more" } else { "less" };
+    let better = if groups[0]
+        .1
+        .first()
+        .is_some_and(|line| line.higher_is_better)
+    {
+        "more"
+    } else {
+        "less"
+    };
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"600\">{title}, {unit} ({better} is better)</text>\n\
-         <text x=\"16\" y=\"44\" fill=\"#666\">{machine}; medians of {rounds} rounds, lines show least and most</text>\n",
+         <text x=\"16\" y=\"44\" fill=\"#666\">{machine}; medians of {rounds} rounds, thin lines least and most; bars compare within a row</text>\n",
         height = y + 8.0,
         title = escape(sheet.title),
         machine = escape(&results.machine.short()),
@@ -49,13 +70,24 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
 
 /// The greatest value that has to fit.
 fn scale(lines: &[&Line]) -> f64 {
-    lines.iter().flat_map(|line| &line.sides).map(|side| side.spread.max).fold(f64::MIN_POSITIVE, f64::max)
+    lines
+        .iter()
+        .flat_map(|line| &line.sides)
+        .map(|side| side.spread.max)
+        .fold(f64::MIN_POSITIVE, f64::max)
 }
 
 fn legend(out: &mut String, y: &mut f64, labels: &[String]) {
     let mut x = LEFT;
-    for (label, color) in labels.iter().zip(COLORS) {
-        let _ = writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"11\" height=\"11\" fill=\"{color}\"/><text x=\"{}\" y=\"{}\">{}</text>", x + 16.0, *y + 10.0, escape(label));
+    for (i, label) in labels.iter().enumerate() {
+        let color = color(label, i);
+        let _ = writeln!(
+            out,
+            "<rect x=\"{x}\" y=\"{y}\" width=\"11\" height=\"11\" fill=\"{color}\"/><text x=\"{}\" y=\"{}\">{}</text>",
+            x + 16.0,
+            *y + 10.0,
+            escape(label)
+        );
         x += 40.0 + 7.0 * label.len() as f64;
     }
     *y += 24.0;
@@ -64,8 +96,14 @@ fn legend(out: &mut String, y: &mut f64, labels: &[String]) {
 fn bars(out: &mut String, y: &mut f64, name: &str, line: &Line, max: f64) {
     let height = BAR * line.sides.len() as f64;
     let middle = *y + height / 2.0 + 4.0;
-    let _ = writeln!(out, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>", LEFT - 10.0, escape(name));
+    let _ = writeln!(
+        out,
+        "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>",
+        LEFT - 10.0,
+        escape(name)
+    );
     for (i, side) in line.sides.iter().enumerate() {
+        let color = color(&side.label, i);
         let top = *y + BAR * i as f64;
         let at = |value: f64| LEFT + value / max * BARS;
         let s = side.spread;
@@ -76,7 +114,6 @@ fn bars(out: &mut String, y: &mut f64, name: &str, line: &Line, max: f64) {
              <text x=\"{x:.1}\" y=\"{text}\" font-size=\"11\">{value}</text>",
             width = (at(s.median) - LEFT).max(1.0),
             h = BAR - 2.0,
-            color = COLORS[i % COLORS.len()],
             min = at(s.min),
             max = at(s.max),
             m = top + BAR / 2.0 - 1.0,
@@ -86,7 +123,12 @@ fn bars(out: &mut String, y: &mut f64, name: &str, line: &Line, max: f64) {
         );
     }
     if let Some(ratio) = line.ratio {
-        let _ = writeln!(out, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" font-weight=\"600\">{:.2}×</text>", WIDTH - 16.0, ratio.median);
+        let _ = writeln!(
+            out,
+            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" font-weight=\"600\">{:.2}×</text>",
+            WIDTH - 16.0,
+            ratio.median
+        );
     }
     *y += height + 8.0;
 }
