@@ -18,12 +18,18 @@ pub use settings::Settings;
 
 /// Why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {}
+pub enum OpenError {
+    /// A broker config of the configuration file.
+    #[error(transparent)]
+    Config(#[from] config::InvalidConfig),
+}
 
 /// The embedded broker.
 pub struct Broker {
     /// What it was started with.
     pub settings: Settings,
+    /// Broker and group configs.
+    pub configs: config::Configs,
     /// Topics and their configurations.
     pub topics: topics::Topics,
 }
@@ -31,6 +37,7 @@ pub struct Broker {
 impl Broker {
     /// Opens the data folder, recovering whatever a crash left, and loads topics and groups.
     pub fn open(_data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
-        Ok(Arc::new(Broker { settings, topics: topics::Topics::default() }))
+        let configs = config::Configs::new(settings.configs.clone())?;
+        Ok(Arc::new(Broker { settings, configs, topics: topics::Topics::default() }))
     }
 }

@@ -1,8 +1,10 @@
 //! What the broker is started with.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
-/// Broker-wide settings; topic and group defaults are Kafka's broker configs of the same names.
+/// What is not a Kafka config, and the Kafka configs of the configuration file.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// This node's id in Metadata.
@@ -11,10 +13,9 @@ pub struct Settings {
     pub advertised: (String, u16),
     /// The cluster id to use on a new data folder; an existing folder keeps its own.
     pub cluster_id: Option<Uuid>,
-    /// auto.create.topics.enable
-    pub auto_create_topics: bool,
-    /// num.partitions for topics created without a count.
-    pub num_partitions: i32,
+    /// Kafka broker configs, by Kafka's names (`log.retention.ms`, `num.partitions`, ...): what
+    /// [`config::broker::table`](crate::config::broker::table) lists.
+    pub configs: BTreeMap<String, String>,
 }
 
 impl Default for Settings {
@@ -23,8 +24,7 @@ impl Default for Settings {
             node_id: 1,
             advertised: ("127.0.0.1".to_owned(), 9092),
             cluster_id: None,
-            auto_create_topics: true,
-            num_partitions: 1,
+            configs: BTreeMap::new(),
         }
     }
 }

@@ -1,8 +1,48 @@
-//! Broker configs.
+//! Broker configs: the table and the typed view of this broker's effective values.
 
 use std::sync::LazyLock;
 
-use super::{ConfigDef, topic};
+use super::{ConfigDef, Kind, Layers, Promise, topic};
+
+const MAX_INT: &str = "2147483647";
+const COUNT: Kind = Kind::Int(1, i32::MAX);
+
+const fn row(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> ConfigDef {
+    ConfigDef { name, kind, default, synonym: "", doc, promise: Promise::ReadOnly }
+}
+
+/// The broker's own; each one is read by a field of [`BrokerConfig`] or tells how it was started.
+static OWN: &[ConfigDef] = &[
+    row("advertised.listeners", Kind::String(&[]), "", "Where clients are told to connect to."),
+    row(
+        "auto.create.topics.enable",
+        Kind::Boolean,
+        "true",
+        "Whether asking for the metadata of a topic that does not exist may create it.",
+    ),
+    row("broker.id", Kind::Int(0, i32::MAX), "1", "This broker's id; the same as node.id."),
+    row("default.replication.factor", Kind::Int(1, 1), "1", "The replication factor of new topics: krocket is one broker."),
+    row("group.consumer.assignors", Kind::List(&["uniform", "range"]), "uniform,range", "The server-side assignors of consumer groups; the first is the default."),
+    row("group.consumer.heartbeat.interval.ms", COUNT, "5000", "How often members of a consumer group send heartbeats, ms."),
+    row("group.consumer.max.heartbeat.interval.ms", COUNT, "15000", "The most that a group may set as consumer.heartbeat.interval.ms."),
+    row("group.consumer.max.session.timeout.ms", COUNT, "60000", "The most that a group may set as consumer.session.timeout.ms."),
+    row("group.consumer.max.size", COUNT, MAX_INT, "The most members of a consumer group."),
+    row("group.consumer.min.heartbeat.interval.ms", COUNT, "5000", "The least that a group may set as consumer.heartbeat.interval.ms."),
+    row("group.consumer.min.session.timeout.ms", COUNT, "45000", "The least that a group may set as consumer.session.timeout.ms."),
+    row("group.consumer.session.timeout.ms", COUNT, "45000", "How long a member of a consumer group may be silent before it is removed, ms."),
+    row("group.coordinator.rebalance.protocols", Kind::List(&["classic", "consumer"]), "classic,consumer", "The group protocols that are served."),
+    row("group.initial.rebalance.delay.ms", Kind::Int(0, i32::MAX), "3000", "How long the first rebalance of an empty classic group waits for more members, ms."),
+    row("group.max.session.timeout.ms", COUNT, "1800000", "The longest session timeout of a classic group's member, ms."),
+    row("group.max.size", COUNT, MAX_INT, "The most members of a classic group."),
+    row("group.min.session.timeout.ms", COUNT, "6000", "The shortest session timeout of a classic group's member, ms."),
+    row("log.dirs", Kind::String(&[]), "", "The folder that holds everything."),
+    row("max.request.partition.size.limit", COUNT, "2000", "The most partitions in one answer to DescribeTopicPartitions."),
+    row("node.id", Kind::Int(0, i32::MAX), "1", "This broker's id."),
+    row("num.partitions", COUNT, "1", "The number of partitions of topics created without one."),
+    row("offset.metadata.max.bytes", Kind::Int(0, i32::MAX), "4096", "The longest metadata of a committed offset."),
+    row("offsets.retention.check.interval.ms", Kind::Long(1, i64::MAX), "600000", "How often committed offsets are checked for expiry, ms."),
+    row("offsets.retention.minutes", COUNT, "10080", "How long the committed offsets of a group without members are kept, minutes."),
+];
 
 /// Every broker config, by name: the defaults that topics inherit, and the broker's own.
 pub fn table() -> &'static [ConfigDef] {
@@ -15,9 +55,93 @@ pub fn table() -> &'static [ConfigDef] {
             doc: def.doc,
             promise: def.promise,
         });
-        let mut table: Vec<ConfigDef> = inherited.collect();
+        let own = OWN.iter().map(|def| ConfigDef { ..*def });
+        let mut table: Vec<ConfigDef> = inherited.chain(own).collect();
         table.sort_by_key(|def| def.name);
         table
     });
     &TABLE
+}
+
+/// This broker's effective configs; names, units and defaults are Kafka's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerConfig {
+    /// auto.create.topics.enable
+    pub auto_create_topics: bool,
+    /// num.partitions
+    pub num_partitions: i32,
+    /// max.request.partition.size.limit
+    pub max_request_partitions: i32,
+    /// group.consumer.assignors, the default one first
+    pub consumer_assignors: Vec<String>,
+    /// group.consumer.heartbeat.interval.ms
+    pub consumer_heartbeat_interval_ms: i32,
+    /// group.consumer.min.heartbeat.interval.ms and its max
+    pub consumer_heartbeat_interval_bounds: (i32, i32),
+    /// group.consumer.session.timeout.ms
+    pub consumer_session_timeout_ms: i32,
+    /// group.consumer.min.session.timeout.ms and its max
+    pub consumer_session_timeout_bounds: (i32, i32),
+    /// group.consumer.max.size
+    pub consumer_group_max_size: usize,
+    /// group.coordinator.rebalance.protocols has `classic`
+    pub classic_groups: bool,
+    /// group.coordinator.rebalance.protocols has `consumer`
+    pub consumer_groups: bool,
+    /// group.initial.rebalance.delay.ms
+    pub group_initial_rebalance_delay_ms: i32,
+    /// group.min.session.timeout.ms
+    pub group_min_session_timeout_ms: i32,
+    /// group.max.session.timeout.ms
+    pub group_max_session_timeout_ms: i32,
+    /// group.max.size
+    pub group_max_size: usize,
+    /// offset.metadata.max.bytes
+    pub offset_metadata_max_bytes: usize,
+    /// offsets.retention.minutes, in ms
+    pub offsets_retention_ms: i64,
+    /// offsets.retention.check.interval.ms
+    pub offsets_retention_check_interval_ms: i64,
+}
+
+impl BrokerConfig {
+    /// What holds with these layers.
+    pub fn resolve(layers: &Layers) -> Self {
+        let value = |name: &str| layers.value(name).expect("a name of the table");
+        let int = |name: &str| value(name).int();
+        let size = |name: &str| int(name).unsigned_abs() as usize;
+        let protocols = value("group.coordinator.rebalance.protocols");
+        BrokerConfig {
+            auto_create_topics: value("auto.create.topics.enable").boolean(),
+            num_partitions: int("num.partitions"),
+            max_request_partitions: int("max.request.partition.size.limit"),
+            consumer_assignors: value("group.consumer.assignors").items(),
+            consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms"),
+            consumer_heartbeat_interval_bounds: (
+                int("group.consumer.min.heartbeat.interval.ms"),
+                int("group.consumer.max.heartbeat.interval.ms"),
+            ),
+            consumer_session_timeout_ms: int("group.consumer.session.timeout.ms"),
+            consumer_session_timeout_bounds: (
+                int("group.consumer.min.session.timeout.ms"),
+                int("group.consumer.max.session.timeout.ms"),
+            ),
+            consumer_group_max_size: size("group.consumer.max.size"),
+            classic_groups: protocols.has("classic"),
+            consumer_groups: protocols.has("consumer"),
+            group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
+            group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
+            group_max_session_timeout_ms: int("group.max.session.timeout.ms"),
+            group_max_size: size("group.max.size"),
+            offset_metadata_max_bytes: size("offset.metadata.max.bytes"),
+            offsets_retention_ms: value("offsets.retention.minutes").long() * 60_000,
+            offsets_retention_check_interval_ms: value("offsets.retention.check.interval.ms").long(),
+        }
+    }
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        BrokerConfig::resolve(&Layers::default())
+    }
 }

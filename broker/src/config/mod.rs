@@ -1,14 +1,19 @@
 //! Dynamic configs: what exists, what a value must look like, where an effective value comes from.
 //!
-//! One table per resource type ([`topic::TABLE`], [`broker::table`]) drives validation, DescribeConfigs,
+//! One table per resource type ([`topic::TABLE`], [`broker::table`], [`group::TABLE`]) drives validation, DescribeConfigs,
 //! the typed views that the rest of the broker reads, and docs/configs.md.
 
 pub mod broker;
+pub mod group;
+mod state;
 pub mod topic;
 pub mod value;
 
 use std::collections::BTreeMap;
 
+pub use broker::BrokerConfig;
+pub use group::GroupConfig;
+pub use state::{Configs, Owner};
 pub use topic::TopicConfig;
 pub use value::{Kind, Value};
 
@@ -68,17 +73,22 @@ pub enum Source {
 pub struct InvalidConfig(pub String);
 
 impl ConfigDef {
-    /// Parses and checks a value that somebody wants to set.
+    /// Parses and checks a value that a client wants to set.
     pub fn check(&self, text: &str) -> Result<Value, InvalidConfig> {
+        if let Promise::ReadOnly = self.promise {
+            return Err(InvalidConfig(format!("Cannot update {}: it is read-only while the broker runs", self.name)));
+        }
+        self.check_file(text)
+    }
+
+    /// Parses and checks a value of the configuration file.
+    pub fn check_file(&self, text: &str) -> Result<Value, InvalidConfig> {
         let value = self.kind.parse(self.name, text)?;
         match self.promise {
             Promise::DefaultOnly(why) if value != self.default_value() => Err(InvalidConfig(format!(
                 "Invalid value {text} for configuration {}: {why}",
                 self.name
             ))),
-            Promise::ReadOnly => {
-                Err(InvalidConfig(format!("Cannot update {}: it is read-only while the broker runs", self.name)))
-            }
             _ => Ok(value),
         }
     }
@@ -138,7 +148,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_complete_and_their_defaults_valid() {
-        for table in [topic::TABLE, broker::table()] {
+        for table in [topic::TABLE, broker::table(), group::TABLE] {
             for pair in table.windows(2) {
                 assert!(pair[0].name < pair[1].name, "{} after {}", pair[1].name, pair[0].name);
             }
@@ -147,7 +157,7 @@ mod tests {
                 assert!(def.doc.ends_with('.'), "{}", def.name);
             }
         }
-        for def in topic::TABLE.iter().filter(|def| !def.synonym.is_empty()) {
+        for def in topic::TABLE.iter().chain(group::TABLE).filter(|def| !def.synonym.is_empty()) {
             let synonym = find(broker::table(), def.synonym).unwrap_or_else(|| panic!("{} has no row", def.synonym));
             assert_eq!((synonym.kind, synonym.default), (def.kind, def.default), "{}", def.name);
         }

@@ -171,6 +171,14 @@ impl Value {
         }
     }
 
+    /// Of a list config.
+    pub fn items(&self) -> Vec<String> {
+        match self {
+            Value::List(items) => items.clone(),
+            other => unreachable!("{other:?} is no list"),
+        }
+    }
+
     /// True for a text that equals this or a list that has it.
     pub fn has(&self, item: &str) -> bool {
         match self {

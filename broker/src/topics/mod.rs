@@ -7,6 +7,11 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use uuid::Uuid;
 
+pub mod name;
+mod record;
+
+pub use record::RecordError;
+
 pub use crate::config::TopicConfig;
 use crate::log::Partition;
 
