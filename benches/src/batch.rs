@@ -72,6 +72,15 @@ fn seal(records: &[u8], count: u32, timestamp_ms: i64) -> Bytes {
     out.into()
 }
 
+/// Makes a batch that of an idempotent producer; the CRC covers these fields.
+pub(crate) fn stamp(batch: &mut [u8], producer: i64, epoch: i16, sequence: i32) {
+    batch[43..51].copy_from_slice(&producer.to_be_bytes());
+    batch[51..53].copy_from_slice(&epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+}
+
 fn varint(out: &mut Vec<u8>, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
@@ -135,6 +144,19 @@ mod tests {
                 .all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none())
         );
         assert_eq!(set.records[3].offset, 3);
+    }
+
+    #[test]
+    fn a_stamped_batch_is_read_by_another_decoder() {
+        let mut batch = fill(100, 1000, 1).bytes.to_vec();
+        stamp(&mut batch, 77, 3, 1234);
+        let set =
+            RecordBatchDecoder::decode(&mut Bytes::from(batch)).expect("decodes, CRC included");
+        let last = &set.records[2];
+        assert_eq!(
+            (last.producer_id, last.producer_epoch, last.sequence),
+            (77, 3, 1236)
+        );
     }
 
     #[test]

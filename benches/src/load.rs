@@ -17,7 +17,8 @@ use kafka_protocol::messages::{
 
 use crate::batch;
 use crate::process::cpu_seconds;
-use crate::wire::{Connection, Prepared, acknowledged, check, topic_name};
+use crate::rows::IN_FLIGHT;
+use crate::wire::{Connection, Prepared, Producer, acknowledged, check, topic_name};
 
 /// The last version with topic names instead of ids, which both servers know.
 const FETCH: i16 = 12;
@@ -135,9 +136,24 @@ pub(crate) struct Stream<'a> {
     pub(crate) prepared: &'a Prepared,
     pub(crate) producers: usize,
     pub(crate) in_flight: usize,
+    pub(crate) idempotent: bool,
     pub(crate) consumers: usize,
     /// The topic and number of partitions that consumers read.
     pub(crate) topic: (&'a str, i32),
+}
+
+impl<'a> Stream<'a> {
+    /// Producers as the Java producer sends, and no consumers.
+    pub(crate) fn new(prepared: &'a Prepared, producers: usize) -> Self {
+        Self {
+            prepared,
+            producers,
+            in_flight: IN_FLIGHT,
+            idempotent: false,
+            consumers: 0,
+            topic: ("", 0),
+        }
+    }
 }
 
 impl Stream<'_> {
@@ -173,6 +189,11 @@ impl Stream<'_> {
         let mut connection = Connection::open(aim.address)?;
         let mut writer = connection.writer()?;
         let destinations = self.prepared.destinations();
+        let mut producer = if self.idempotent {
+            Some(Producer::new(&mut connection, destinations)?)
+        } else {
+            None
+        };
         // Producers start evenly spread over the partitions.
         let mut destination = index * destinations / self.producers;
         let mut waiting = VecDeque::with_capacity(self.in_flight);
@@ -183,8 +204,14 @@ impl Stream<'_> {
                 && counters.sent_bytes.load(Relaxed) > counters.slowest.load(Relaxed) + TAIL_BYTES;
             if waiting.len() < self.in_flight && !stopping && !ahead {
                 correlation += 1;
-                self.prepared
-                    .send(&mut writer, destination % destinations, correlation)?;
+                let to = destination % destinations;
+                match &mut producer {
+                    None => self.prepared.send(&mut writer, to, correlation)?,
+                    Some(state) => {
+                        self.prepared
+                            .send_idempotent(&mut writer, to, correlation, state)?
+                    }
+                }
                 waiting.push_back(correlation);
                 destination += 1;
             } else if let Some(expected) = waiting.pop_front() {

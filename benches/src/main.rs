@@ -7,6 +7,8 @@ mod batch;
 mod limits;
 mod load;
 mod machine;
+mod measure;
+mod metric;
 mod process;
 mod report;
 mod results;
@@ -29,9 +31,10 @@ use regex::Regex;
 use crate::limits::Limits;
 use crate::load::Window;
 use crate::machine::Machine;
+use crate::measure::{Kept, Scale};
 use crate::report::SHEETS;
 use crate::results::{Line, Results, Samples};
-use crate::rows::{Kept, Row, Scale};
+use crate::rows::Row;
 use crate::server::{INTERRUPTED, Kind, Places, Server, check_interrupted};
 
 /// krocket is started anew with an empty folder when deleted topics still hold this much.
@@ -169,7 +172,7 @@ fn run(options: &Options) -> Result<Results> {
     say("measuring the machine and warming up");
     let limits = Limits::measure(&places.data, seconds(0.5, 1.5))?;
     for server in &servers {
-        rows::warm_up(server, seconds(6.0, 20.0))?;
+        measure::warm_up(server, seconds(6.0, 20.0))?;
     }
     let mut bench = Bench {
         rounds,

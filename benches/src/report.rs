@@ -2,8 +2,8 @@
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets::UTF8_BORDERS_ONLY};
 
+use crate::metric::Metric;
 use crate::results::{Line, Results, Spread};
-use crate::rows::Metric;
 
 /// A table and its chart: some metrics of all rows.
 pub(crate) struct Sheet {

@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use crate::limits::Limits;
 use crate::machine::Machine;
-use crate::rows::{Metric, Row, Value};
+use crate::measure::Value;
+use crate::metric::Metric;
+use crate::rows::Row;
 
 /// Median, least and most.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

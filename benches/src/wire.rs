@@ -9,15 +9,15 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, ListOffsetsRequest,
-    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
+    ListOffsetsRequest, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     produce_request::{PartitionProduceData, TopicProduceData},
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
-use crate::batch::Batch;
+use crate::batch::{self, Batch};
 
 /// The last version with topic names instead of ids, which both servers know.
 const PRODUCE: i16 = 12;
@@ -303,9 +303,38 @@ impl Prepared {
         destination: usize,
         correlation: i32,
     ) -> Result<()> {
+        self.send_batch(out, destination, correlation, &self.batch.bytes)
+    }
+
+    /// The same with the batch's producer id, epoch and sequence filled in.
+    pub(crate) fn send_idempotent(
+        &self,
+        out: &mut TcpStream,
+        destination: usize,
+        correlation: i32,
+        producer: &mut Producer,
+    ) -> Result<()> {
+        let sequence = producer
+            .sequences
+            .get_mut(destination)
+            .context("no such destination")?;
+        producer.batch.clear();
+        producer.batch.extend_from_slice(&self.batch.bytes);
+        batch::stamp(&mut producer.batch, producer.id, producer.epoch, *sequence);
+        *sequence += self.batch.records as i32;
+        self.send_batch(out, destination, correlation, &producer.batch)
+    }
+
+    fn send_batch(
+        &self,
+        out: &mut TcpStream,
+        destination: usize,
+        correlation: i32,
+        batch: &[u8],
+    ) -> Result<()> {
         let mut head = self.heads[destination].clone();
         head[8..12].copy_from_slice(&correlation.to_be_bytes());
-        let parts = [&head[..], &self.batch.bytes[..], &self.tail[..]];
+        let parts = [&head[..], batch, &self.tail[..]];
         let mut skip = out.write_vectored(&parts.map(IoSlice::new))?;
         for part in parts {
             let done = skip.min(part.len());
@@ -313,6 +342,34 @@ impl Prepared {
             skip -= done;
         }
         Ok(())
+    }
+}
+
+/// An idempotent producer's state.
+pub(crate) struct Producer {
+    id: i64,
+    epoch: i16,
+    /// The next sequence of each destination.
+    sequences: Vec<i32>,
+    batch: Vec<u8>,
+}
+
+impl Producer {
+    pub(crate) fn new(connection: &mut Connection, destinations: usize) -> Result<Self> {
+        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+        let response = connection.call(
+            4,
+            &request
+                .with_producer_id((-1).into())
+                .with_producer_epoch(-1),
+        )?;
+        check(response.error_code, "InitProducerId")?;
+        Ok(Self {
+            id: response.producer_id.0,
+            epoch: response.producer_epoch,
+            sequences: vec![0; destinations],
+            batch: Vec::new(),
+        })
     }
 }
 

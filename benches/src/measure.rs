@@ -1,0 +1,377 @@
+//! Runs a row once against a server.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, ensure};
+
+use crate::batch::{self, Batch};
+use crate::load::{Measured, Paced, Stream, Window, prepared, read_all};
+use crate::metric::Metric;
+use crate::process;
+use crate::rows::{BATCH, Producing, Row, WIDE_PARTITIONS, WIDE_TOPICS, Work};
+use crate::server::{Kind, Server};
+use crate::wire::{self, Connection};
+
+/// Partitions of a row's topic, unless the row says otherwise.
+const PARTITIONS: i32 = 6;
+
+/// How long and how much.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    pub(crate) window: Window,
+    /// Of the topic that is read whole.
+    pub(crate) read_bytes: u64,
+}
+
+/// One number of one side.
+pub(crate) struct Value {
+    pub(crate) side: String,
+    pub(crate) metric: Metric,
+    pub(crate) value: f64,
+}
+
+/// What one measurement gave, and what a reader should know about it.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) values: Vec<Value>,
+    pub(crate) note: Option<String>,
+}
+
+/// What a row keeps on a server from one round to the next.
+#[derive(Default)]
+pub(crate) struct Kept {
+    topics: Vec<String>,
+    records: u64,
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as i64)
+}
+
+fn new_batch(value: usize, bytes: usize) -> Batch {
+    batch::fill(value, bytes, now_ms())
+}
+
+/// Kafka flushes by topic; krocket by what the producer asks for.
+fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
+    match (kind, acks) {
+        (Kind::Krocket, _) => &[],
+        (Kind::Kafka, -1) => &[("file.delete.delay.ms", "1000"), ("flush.messages", "1")],
+        (Kind::Kafka, _) => &[("file.delete.delay.ms", "1000")],
+    }
+}
+
+/// Throughput, CPU and memory of a window; the bytes are what the row is about.
+fn values(
+    server: &Server,
+    side: &str,
+    measured: &Measured,
+    records: f64,
+    bytes: f64,
+) -> Result<Vec<Value>> {
+    ensure!(
+        records > 0.0,
+        "nothing went through within {:.1} s",
+        measured.seconds
+    );
+    let gigabytes = (measured.sent_bytes + measured.fetched_bytes) / 1e9;
+    let value = |metric, value| Value {
+        side: side.to_owned(),
+        metric,
+        value,
+    };
+    Ok(vec![
+        value(Metric::MegabytesPerSecond, bytes / 1e6 / measured.seconds),
+        value(Metric::RecordsPerSecond, records / measured.seconds),
+        value(Metric::CpuPerGigabyte, measured.server_cpu / gigabytes),
+        value(
+            Metric::GeneratorCpuPerGigabyte,
+            measured.generator_cpu / gigabytes,
+        ),
+        value(
+            Metric::PeakMebibytes,
+            process::peak_memory(server.aim.pid)? / f64::from(1 << 20),
+        ),
+    ])
+}
+
+/// Fails unless the topics hold exactly what was acknowledged.
+fn verify(
+    connection: &mut Connection,
+    topics: &[String],
+    partitions: i32,
+    acknowledged: u64,
+) -> Result<()> {
+    let mut held = 0;
+    for topic in topics {
+        held += wire::end_offsets(connection, topic, partitions)?
+            .iter()
+            .sum::<i64>() as u64;
+    }
+    ensure!(
+        held == acknowledged,
+        "{acknowledged} records were acknowledged, but the topic holds {held}"
+    );
+    Ok(())
+}
+
+impl Row {
+    /// Measures the row once.
+    pub(crate) fn run(
+        &self,
+        server: &Server,
+        round: usize,
+        scale: Scale,
+        kept: &mut Kept,
+    ) -> Result<Outcome> {
+        server.settle()?;
+        process::reset_peak(server.aim.pid);
+        let topic = format!("bench-{}-{round}", self.slug());
+        match self.work {
+            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } => {
+                let mut admin = Connection::open(server.aim.address)?;
+                let topics = [topic];
+                wire::create_topics(
+                    &mut admin,
+                    &topics,
+                    PARTITIONS,
+                    configs(server.kind, self.acks()),
+                )?;
+                let (outcome, acknowledged) = self.stream(server, &topics[0], scale.window)?;
+                verify(&mut admin, &topics, PARTITIONS, acknowledged)?;
+                wire::delete_topics(&mut admin, &topics)?;
+                Ok(outcome)
+            }
+            Work::Read { cold } => read(server, &topic, cold, scale, kept),
+            Work::Partitions => self.partitions(server, &topic, scale.window, kept),
+        }
+    }
+
+    /// Gives back what the row kept.
+    pub(crate) fn finish(&self, server: &Server, kept: Kept) -> Result<()> {
+        let mut admin = Connection::open(server.aim.address)?;
+        kept.topics
+            .chunks(100)
+            .try_for_each(|topics| wire::delete_topics(&mut admin, topics))
+    }
+
+    fn slug(&self) -> String {
+        self.name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect()
+    }
+
+    fn stream(&self, server: &Server, topic: &str, window: Window) -> Result<(Outcome, u64)> {
+        let topics = [topic.to_owned()];
+        let load = |producing: Producing, consumers| -> Result<_> {
+            let batch = new_batch(producing.value, producing.batch);
+            let prepared = prepared(batch, producing.acks, &topics, PARTITIONS)?;
+            let stream = Stream::new(&prepared, producing.producers);
+            let (in_flight, idempotent) = (producing.in_flight, producing.idempotent);
+            Stream {
+                in_flight,
+                idempotent,
+                consumers,
+                topic: (topic, PARTITIONS),
+                ..stream
+            }
+            .run(server.aim, window)
+        };
+        match self.work {
+            Work::Produce(producing) => {
+                let (m, acknowledged) = load(producing, 0)?;
+                let values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
+                Ok((Outcome { values, note: None }, acknowledged))
+            }
+            Work::Follow { consumers } => {
+                let (m, acknowledged) = load(Producing::new(1, 1000, 2), consumers)?;
+                let values = values(
+                    server,
+                    &server.label,
+                    &m,
+                    m.fetched_records,
+                    m.fetched_bytes,
+                )?;
+                Ok((Outcome { values, note: None }, acknowledged))
+            }
+            Work::Latency { rate, .. } => latency(server, &topics, self.acks(), rate, window),
+            Work::Read { .. } | Work::Partitions => unreachable!("not a stream"),
+        }
+    }
+
+    fn partitions(
+        &self,
+        server: &Server,
+        topic: &str,
+        window: Window,
+        kept: &mut Kept,
+    ) -> Result<Outcome> {
+        let [wide_side, narrow_side] = self.own_sides().unwrap_or_default();
+        let mut admin = Connection::open(server.aim.address)?;
+        let mut outcome = Outcome::default();
+        if kept.topics.is_empty() {
+            kept.topics = (0..WIDE_TOPICS).map(|i| format!("wide-{i:04}")).collect();
+            let start = Instant::now();
+            for topics in kept.topics.chunks(100) {
+                wire::create_topics(&mut admin, topics, WIDE_PARTITIONS, &[])?;
+            }
+            let value = WIDE_TOPICS as f64 / start.elapsed().as_secs_f64();
+            outcome.values.push(Value {
+                side: wide_side.clone(),
+                metric: Metric::TopicsPerSecond,
+                value,
+            });
+        }
+        let narrow = [topic.to_owned()];
+        wire::create_topics(&mut admin, &narrow, WIDE_PARTITIONS, &[])?;
+        for (side, topics, before) in [
+            (&wide_side, &kept.topics[..], kept.records),
+            (&narrow_side, &narrow[..], 0),
+        ] {
+            let prepared = prepared(new_batch(1000, BATCH), 1, topics, WIDE_PARTITIONS)?;
+            let load = Stream::new(&prepared, 4);
+            server.settle()?;
+            process::reset_peak(server.aim.pid);
+            let (m, acknowledged) = load.run(server.aim, window)?;
+            verify(&mut admin, topics, WIDE_PARTITIONS, before + acknowledged)?;
+            if topics.len() > 1 {
+                kept.records += acknowledged;
+            }
+            outcome
+                .values
+                .extend(values(server, side, &m, m.sent_records, m.sent_bytes)?);
+        }
+        wire::delete_topics(&mut admin, &narrow)?;
+        Ok(outcome)
+    }
+}
+
+fn latency(
+    server: &Server,
+    topics: &[String],
+    acks: i16,
+    rate: f64,
+    window: Window,
+) -> Result<(Outcome, u64)> {
+    let prepared = prepared(new_batch(1000, 1), acks, topics, PARTITIONS)?;
+    let (latencies, m, acknowledged) = Paced {
+        prepared: &prepared,
+        connections: 4,
+        rate,
+    }
+    .run(server.aim, window)?;
+    let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
+    let achieved = m.sent_records / m.seconds;
+    let note = (achieved < rate * 0.95)
+        .then(|| format!("{}: only {achieved:.0} of {rate}/s", server.label));
+    // At a fixed rate the throughput is no result; CPU and memory are.
+    values.retain(|v| !v.metric.higher_is_better());
+    for (metric, quantile) in [
+        (Metric::P50, 0.5),
+        (Metric::P99, 0.99),
+        (Metric::P999, 0.999),
+    ] {
+        let value = latencies.value_at_quantile(quantile) as f64 / 1e6;
+        values.push(Value {
+            side: server.label.clone(),
+            metric,
+            value,
+        });
+    }
+    Ok((Outcome { values, note }, acknowledged))
+}
+
+fn read(
+    server: &Server,
+    topic: &str,
+    cold: bool,
+    scale: Scale,
+    kept: &mut Kept,
+) -> Result<Outcome> {
+    let mut admin = Connection::open(server.aim.address)?;
+    if kept.topics.is_empty() {
+        let topics = [topic.to_owned()];
+        wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, 1))?;
+        let prepared = prepared(new_batch(1000, BATCH), 1, &topics, PARTITIONS)?;
+        let fill = Stream::new(&prepared, 4);
+        let long = Duration::from_secs(60);
+        let window = Window {
+            warm_up: Duration::ZERO,
+            length: long,
+            max_bytes: scale.read_bytes,
+        };
+        kept.records = fill.run(server.aim, window)?.1;
+        verify(&mut admin, &topics, PARTITIONS, kept.records)?;
+        kept.topics = topics.into();
+    }
+    if cold {
+        server.drop_cache()?;
+    }
+    process::reset_peak(server.aim.pid);
+    let before = process::storage_read(server.aim.pid);
+    // What was read once is no longer cold.
+    let length = if cold {
+        Duration::ZERO
+    } else {
+        scale.window.length
+    };
+    let m = read_all(
+        server.aim,
+        &kept.topics[0],
+        PARTITIONS,
+        kept.records,
+        length,
+    )?;
+    let from_disk = match (before, process::storage_read(server.aim.pid)) {
+        (Some(before), Some(after)) => (after - before) as f64 / m.fetched_bytes,
+        _ => 0.0,
+    };
+    let note = (cold && from_disk < 0.8).then(|| {
+        format!(
+            "{}: warm, only {:.0} % came from disk",
+            server.label,
+            from_disk * 100.0
+        )
+    });
+    Ok(Outcome {
+        values: values(
+            server,
+            &server.label,
+            &m,
+            m.fetched_records,
+            m.fetched_bytes,
+        )?,
+        note,
+    })
+}
+
+/// Lets a server get going before anything counts, a JIT compiler above all.
+pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
+    let scale = |length| Scale {
+        window: Window {
+            warm_up: Duration::ZERO,
+            length,
+            max_bytes: 2 << 30,
+        },
+        read_bytes: 0,
+    };
+    let works = [
+        Work::Produce(Producing::new(1, 100, 16)),
+        Work::Produce(Producing::new(1, 100, 16).singly()),
+        Work::Follow { consumers: 2 },
+        Work::Produce(Producing::new(-1, 1000, 4)),
+    ];
+    for (i, work) in works.into_iter().enumerate() {
+        let row = Row::new(format!("warm up {i}"), work);
+        row.run(
+            server,
+            0,
+            scale(length / works.len() as u32),
+            &mut Kept::default(),
+        )?;
+    }
+    Ok(())
+}
