@@ -141,6 +141,9 @@ class Cases:
         topic = f"{PREFIX}.{case}"
         self.client.create_topic(topic, partitions, configs or {})
         until(lambda: self.client.topics().get(topic) == partitions, f"{topic} in the metadata")
+        # A leader that isn't ready yet would make producers without idempotence retry, which may change the order.
+        for partition in range(partitions):
+            self.client.watermarks(topic, partition)
         return topic
 
     def read_all(self, topic, count, partition=0):

@@ -124,13 +124,8 @@ class Go(Client):
 class Java(Client):
     needs = ("java", "mvn")
 
-    def __init__(self, name, version, main="Driver", only=None):
-        super().__init__(name, version, "java")
-        self.main = main
-        self.only = only
-
     def home(self):
-        return CACHE / f"java-{self.version}"
+        return CACHE / self.name
 
     def prepare(self, out):
         sources = sorted(p for p in self.folder.rglob("*") if p.is_file())
@@ -144,14 +139,19 @@ class Java(Client):
              "-DincludeScope=runtime", "-DoutputDirectory=lib"], out, cwd=self.home())
         done.write_text(digest)
 
-    def cases(self, phase):
-        return self.only(phase) if self.only else list(phase)
-
     def command(self):
         home = self.home()
         return ["java", "-Xmx256M", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{home}/target/classes:{home}/lib/*",
-                f"krocket.{self.main}"]
+                "krocket.Driver"]
+
+
+class KafkaTools(Java):
+    """Has cases of its own."""
+
+    def cases(self, phase):
+        return ["topics", "configs", "group-configs", "broker", "console", "performance", "verifiable",
+                "consumer-groups", "consumer-groups-848", "offsets", "log-dirs", "producers"] if "topics" in phase else []
 
 
 class Rust(Client):
@@ -166,6 +166,9 @@ class Rust(Client):
 
 
 ALL = [
+    Java("java-4", "4.3.1", "java"),
+    Java("java-3.9", "3.9.2", "java"),
+    KafkaTools("kafka-tools", "4.3.1"),
     Python("confluent-kafka", "2.16.1"),
     Python("kafka-python", "3.0.12"),
     Python("aiokafka", "0.14.0"),
