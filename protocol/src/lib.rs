@@ -7,6 +7,7 @@ pub mod api;
 pub mod chunk;
 pub mod fetch;
 pub mod frame;
+pub mod guard;
 pub mod records;
 
 pub use kafka_protocol::ResponseError as ErrorCode;

@@ -1,0 +1,113 @@
+//! Random valid bodies, for tests and fuzzing.
+
+use super::schema::{Field, Kind, Schema};
+
+/// Writes random messages of a shape.
+pub struct Sampler<R> {
+    random: R,
+    version: i16,
+    flexible: bool,
+    unknown_tags: bool,
+}
+
+impl<R: FnMut() -> u32> Sampler<R> {
+    /// A sampler that draws from `random`; with `unknown_tags` it adds tagged fields that nobody defined.
+    pub fn new(random: R, unknown_tags: bool) -> Self {
+        Sampler { random, version: 0, flexible: false, unknown_tags }
+    }
+
+    /// A body of this shape at this version.
+    pub fn body(&mut self, schema: &Schema, version: i16) -> Vec<u8> {
+        self.version = version;
+        self.flexible = version >= schema.flexible;
+        let mut out = Vec::new();
+        self.structure(schema.fields, &mut out);
+        out
+    }
+
+    fn below(&mut self, limit: u32) -> u32 {
+        (self.random)() % limit
+    }
+
+    fn structure(&mut self, fields: &[Field], out: &mut Vec<u8>) {
+        let version = self.version;
+        for field in fields.iter().filter(|field| field.is_in(version) && field.tag.is_none()) {
+            self.value(field, out);
+        }
+        if !self.flexible {
+            return;
+        }
+        let mut tagged = Vec::new();
+        for field in fields.iter().filter(|field| field.is_in(version)) {
+            if let (Some(tag), 0) = (field.tag, self.below(2)) {
+                let mut value = Vec::new();
+                self.value(field, &mut value);
+                tagged.push((tag, value));
+            }
+        }
+        if self.unknown_tags && self.below(4) == 0 {
+            tagged.push((100 + self.below(1000), self.text()));
+        }
+        put_unsigned_varint(out, tagged.len() as u32);
+        for (tag, value) in tagged {
+            put_unsigned_varint(out, tag);
+            put_unsigned_varint(out, value.len() as u32);
+            out.extend_from_slice(&value);
+        }
+    }
+
+    fn value(&mut self, field: &Field, out: &mut Vec<u8>) {
+        let null = field.nullable <= self.version && self.below(4) == 0;
+        match field.kind {
+            Kind::Fixed(len) => (0..len).for_each(|_| out.push((self.random)() as u8)),
+            Kind::Struct(fields) => {
+                if field.nullable <= self.version {
+                    out.push(if null { -1i8 as u8 } else { 1 });
+                }
+                if !null {
+                    self.structure(fields, out);
+                }
+            }
+            kind if null => self.length(kind, -1, out),
+            Kind::String | Kind::Bytes => {
+                let text = self.text();
+                self.length(field.kind, text.len() as i32, out);
+                out.extend_from_slice(&text);
+            }
+            Kind::Values(kind) => {
+                let count = self.below(4);
+                self.length(field.kind, count as i32, out);
+                let element = Field { kind: *kind, nullable: super::schema::NEVER, ..*field };
+                (0..count).for_each(|_| self.value(&element, out));
+            }
+            Kind::Structs(fields) => {
+                let count = self.below(4);
+                self.length(field.kind, count as i32, out);
+                (0..count).for_each(|_| self.structure(fields, out));
+            }
+        }
+    }
+
+    fn length(&self, kind: Kind, length: i32, out: &mut Vec<u8>) {
+        match kind {
+            _ if self.flexible => put_unsigned_varint(out, (length + 1) as u32),
+            Kind::String => out.extend_from_slice(&(length as i16).to_be_bytes()),
+            _ => out.extend_from_slice(&length.to_be_bytes()),
+        }
+    }
+
+    /// ASCII, now and then long enough for a length of two varint bytes.
+    fn text(&mut self) -> Vec<u8> {
+        let limit = if self.below(16) == 0 { 300 } else { 12 };
+        let len = self.below(limit);
+        (0..len).map(|_| b'a' + self.below(26) as u8).collect()
+    }
+}
+
+fn put_unsigned_varint(out: &mut Vec<u8>, mut value: u32) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
