@@ -32,8 +32,9 @@ pub enum Body {
 }
 
 impl Body {
-    /// The message's fields. Decodes what is still raw; a body made as another type is a bug and an error.
-    pub fn into_message<M: Decodable + Any + Send>(self, version: i16) -> Result<M, Error> {
+    /// The message's fields. Decodes what is still raw and believes it: [`Request::into_message`](crate::Request) guards
+    /// what came from a client. A body made as another type is a bug and an error.
+    pub(crate) fn into_message<M: Decodable + Any + Send>(self, version: i16) -> Result<M, Error> {
         match self {
             Body::Raw(mut bytes) => {
                 let message = M::decode(&mut bytes, version).map_err(|source| Error::Malformed { source })?;

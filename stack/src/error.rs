@@ -1,10 +1,14 @@
 //! Why a request got no answer. A client's mistake that Kafka has a code for is not here: that is an answer.
 
+use krocket_protocol::guard::GuardError;
 use thiserror::Error;
 
 /// A failure that ends the connection: there is no response to put it in.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// The body's bytes do not have the shape of the request.
+    #[error("malformed request: {0}")]
+    Shape(#[from] GuardError),
     /// The body does not decode at its version.
     #[error("malformed request: {source}")]
     Malformed {

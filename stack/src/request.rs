@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use krocket_protocol::{ApiKey, StrBytes};
+use krocket_protocol::{ApiKey, StrBytes, guard};
 use kafka_protocol::protocol::Decodable;
 
 use crate::body::{Body, Message};
@@ -37,8 +37,12 @@ impl Request {
         Request { head, body: Body::Typed(Box::new(message)) }
     }
 
-    /// The head and the decoded body.
+    /// The head and the decoded body. Bytes from the wire pass the guard first: this is the only way to decode them, and
+    /// who passes a request on passes it on decoded, so that happens once.
     pub fn into_message<M: Decodable + Any + Send>(self) -> Result<(Head, M), Error> {
+        if let Body::Raw(bytes) = &self.body {
+            guard::check(self.head.api, self.head.version, bytes)?;
+        }
         let message = self.body.into_message(self.head.version)?;
         Ok((self.head, message))
     }
@@ -64,5 +68,27 @@ impl Response {
             Response::Body(body) => body.into_message(version),
             Response::None => Err(Error::WrongType { expected: std::any::type_name::<M>() }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use kafka_protocol::messages::MetadataRequest;
+
+    use super::*;
+
+    fn metadata(body: &'static [u8]) -> Result<(Head, MetadataRequest), Error> {
+        let connection = Arc::new(Connection::internal("test"));
+        let head = Head { api: ApiKey::Metadata, version: 1, client_id: None, connection };
+        Request { head, body: Body::Raw(Bytes::from_static(body)) }.into_message()
+    }
+
+    #[test]
+    fn a_count_from_the_wire_is_not_believed() {
+        assert!(matches!(metadata(&[0x7f, 0xff, 0xff, 0xff]), Err(Error::Shape(_))));
+        assert!(matches!(metadata(&[0xff, 0xff, 0xff, 0xff, 0]), Err(Error::Shape(_))));
+        let (_, message) = metadata(&[0xff, 0xff, 0xff, 0xff]).expect("all topics");
+        assert!(message.topics.is_none());
     }
 }
