@@ -356,7 +356,9 @@ pub(crate) struct Producer {
 
 impl Producer {
     pub(crate) fn new(connection: &mut Connection, destinations: usize) -> Result<Self> {
-        let request = InitProducerIdRequest::default().with_transaction_timeout_ms(60_000);
+        let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
+            .with_transaction_timeout_ms(60_000);
         let response = connection.call(
             4,
             &request
