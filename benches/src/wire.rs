@@ -358,13 +358,18 @@ impl Producer {
     pub(crate) fn new(connection: &mut Connection, destinations: usize) -> Result<Self> {
         let request = InitProducerIdRequest::default()
             .with_transactional_id(None)
-            .with_transaction_timeout_ms(60_000);
-        let response = connection.call(
-            4,
-            &request
-                .with_producer_id((-1).into())
-                .with_producer_epoch(-1),
-        )?;
+            .with_transaction_timeout_ms(60_000)
+            .with_producer_id((-1).into())
+            .with_producer_epoch(-1);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut response = connection.call(4, &request)?;
+        // Kafka says so while it fetches its first block of producer ids.
+        while response.error_code == ResponseError::CoordinatorLoadInProgress.code()
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(20));
+            response = connection.call(4, &request)?;
+        }
         check(response.error_code, "InitProducerId")?;
         Ok(Self {
             id: response.producer_id.0,
