@@ -1,0 +1,22 @@
+//! Bytes to requests and back: the listener, one task per connection, ApiVersions.
+//!
+//! Knows nothing of topics or groups: what a request means is the [`krocket_stack::Handler`]'s business.
+//!
+//! - [`listener`] accepts, counts connections, drains.
+//! - `connection` is one client: reads frames, keeps responses in order, notices that the client went away.
+//! - `reader` turns bytes into frames within [`budget`]; `writer` sends chunks, file slices by the kernel.
+//! - `service` turns one frame into one response; `api_versions` is the one API answered here.
+
+pub mod budget;
+pub mod limits;
+pub mod listener;
+pub mod metrics;
+
+mod api_versions;
+mod connection;
+mod reader;
+mod service;
+mod writer;
+
+pub use limits::Limits;
+pub use listener::Listener;

@@ -1,0 +1,231 @@
+//! One client: requests in, responses out in the same order.
+//!
+//! Produce requests that follow each other are answered at the same time, each polled once before the next one is
+//! read, so what they do before their first wait happens in wire order. Everything else runs alone, as in Kafka.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::future::{Either, Ready, ready};
+use futures_util::stream::{FuturesOrdered, unfold};
+use futures_util::{StreamExt, poll};
+use krocket_protocol::ApiKey;
+use krocket_protocol::chunk::Chunk;
+use krocket_stack::{BoxFuture, Connection, Handler};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::Limits;
+use crate::budget::Budget;
+use crate::reader::{ReadError, Reader};
+use crate::service::{Call, CallError};
+use crate::writer::{WriteError, Writer};
+
+/// Bytes of requests that may wait behind the one that runs: enough to notice that a client with a long poll left.
+const WAITING_BYTES: usize = 64 << 10;
+/// How long a client may take to close its side once we drained.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why a connection ended, if not by the client's or our own choice.
+#[derive(Debug, Error)]
+pub(crate) enum ConnectionError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// What every connection of a listener shares.
+pub(crate) struct Shared {
+    pub(crate) handler: Arc<dyn Handler>,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) drain: CancellationToken,
+}
+
+/// Serves one client until it leaves, errs, idles, or the listener drains.
+pub(crate) async fn serve(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    shared: &Shared,
+) -> Result<(), ConnectionError> {
+    let stream = Arc::new(stream);
+    let limits = &shared.limits;
+    let reader = Reader::new(stream.clone(), limits.clone(), shared.budget.clone());
+    let mut frames = pin!(unfold(reader, async |mut reader| {
+        reader.next().await.transpose().map(|frame| (frame, reader))
+    }));
+    let mut writer = Writer::new(stream.clone(), limits.send_timeout);
+    let mut pipeline = Pipeline::new(shared);
+    let mut drain = pin!(shared.drain.cancelled());
+    let mut idle = pin!(sleep(limits.idle));
+    let mut active = Instant::now();
+    let mut end = None;
+
+    loop {
+        if !writer.is_full() {
+            pipeline.start().await;
+        }
+        if end.is_some() && pipeline.is_empty() && writer.is_empty() {
+            break;
+        }
+        tokio::select! {
+            biased;
+            sent = writer.flush(), if !writer.is_empty() => match sent {
+                Ok(()) => active = Instant::now(),
+                Err(_) if matches!(end, Some(End::Left)) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            },
+            Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
+                Ok(frame) => writer.push(frame.unwrap_or_default()),
+                Err(error) => {
+                    // What was answered before is still the client's.
+                    let _ = writer.flush().await;
+                    return Err(error.into());
+                }
+            },
+            frame = frames.next(), if end.is_none() && pipeline.waiting_bytes < WAITING_BYTES => match frame {
+                Some(Ok(frame)) => {
+                    active = Instant::now();
+                    match Call::new(frame, &connection) {
+                        Ok(call) => pipeline.push(call),
+                        Err(error) => end = Some(End::Error(error.into())),
+                    }
+                }
+                Some(Err(error)) => {
+                    pipeline.cancel(&[ApiKey::Fetch]);
+                    end = Some(End::Error(error.into()));
+                }
+                None => {
+                    pipeline.cancel(&[ApiKey::Fetch]);
+                    end = Some(End::Left);
+                }
+            },
+            () = drain.as_mut(), if end.is_none() => {
+                pipeline.cancel(&[ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup]);
+                end = Some(End::Drain);
+            }
+            () = idle.as_mut(), if end.is_none() && pipeline.is_empty() && writer.is_empty() => {
+                if active.elapsed() >= limits.idle {
+                    end = Some(End::Idle);
+                }
+                idle.as_mut().reset(active + limits.idle);
+            }
+        }
+    }
+    match end {
+        Some(End::Error(error)) => return Err(error),
+        Some(End::Drain) => linger(&stream).await,
+        Some(End::Idle) => tracing::debug!(peer = %connection.peer, "closed an idle connection"),
+        Some(End::Left) | None => {}
+    }
+    Ok(())
+}
+
+/// Why nothing more is read. What was started before is finished all the same: dropping a request halfway is not safe.
+enum End {
+    /// The client closed its side.
+    Left,
+    /// The listener drains.
+    Drain,
+    /// No request for too long.
+    Idle,
+    Error(ConnectionError),
+}
+
+/// Closes our side and waits shortly for the client to close its own: closing with unread bytes would reset the
+/// connection and take the last responses with it.
+async fn linger(stream: &TcpStream) {
+    let discard = async {
+        if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        let mut buffer = [0; 4096];
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    let _ = timeout(LINGER, discard).await;
+}
+
+type Answer = Result<Option<Vec<Chunk>>, CallError>;
+type Running = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
+
+/// One connection's requests between the reader and the writer.
+struct Pipeline<'a> {
+    shared: &'a Shared,
+    running: FuturesOrdered<Running>,
+    /// The API of what runs: several requests only of Produce.
+    kind: ApiKey,
+    waiting: VecDeque<Call>,
+    waiting_bytes: usize,
+    /// APIs that nobody waits for any more.
+    cancelled: &'static [ApiKey],
+}
+
+impl<'a> Pipeline<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        Pipeline {
+            shared,
+            running: FuturesOrdered::new(),
+            kind: ApiKey::ApiVersions,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            cancelled: &[],
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    fn push(&mut self, call: Call) {
+        self.waiting_bytes += call.size;
+        self.waiting.push_back(call);
+    }
+
+    /// Starts what may run now and polls each once.
+    async fn start(&mut self) {
+        while let Some(next) = self.waiting.front()
+            && self.may_run(next.head.api)
+        {
+            let call = self.waiting.pop_front().expect("it has a front");
+            self.waiting_bytes -= call.size;
+            if self.cancelled.contains(&call.head.api) {
+                continue;
+            }
+            self.kind = call.head.api;
+            let mut answer: BoxFuture<'static, Answer> = Box::pin(call.answer(self.shared.handler.clone()));
+            self.running.push_back(match poll!(&mut answer) {
+                Poll::Ready(answer) => Either::Left(ready(answer)),
+                Poll::Pending => Either::Right(answer),
+            });
+        }
+    }
+
+    fn may_run(&self, api: ApiKey) -> bool {
+        self.running.is_empty()
+            || (api == ApiKey::Produce
+                && self.kind == ApiKey::Produce
+                && self.running.len() < self.shared.limits.pipelined_produces)
+    }
+
+    /// Drops requests that only wait for something to happen.
+    fn cancel(&mut self, apis: &'static [ApiKey]) {
+        self.cancelled = apis;
+        if apis.contains(&self.kind) {
+            self.running = FuturesOrdered::new();
+        }
+    }
+}

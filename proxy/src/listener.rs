@@ -1,0 +1,160 @@
+//! Accepts connections, counts them, drains them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use krocket_stack::{Connection, Handler};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::budget::Budget;
+use crate::connection::{ConnectionError, Shared, serve};
+use crate::reader::ReadError;
+use crate::writer::WriteError;
+use crate::{Limits, metrics};
+
+/// Connections that the kernel may hold before they are accepted.
+const BACKLOG: u32 = 1024;
+/// Pause after a failed accept: the usual cause is that no file descriptors are left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket. Clients can connect at once; they are served from [`Listener::run`] on.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    name: String,
+}
+
+impl Listener {
+    /// Binds the address.
+    pub fn bind(address: SocketAddr, name: &str) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Connections of an earlier process that linger in TIME_WAIT must not keep us from the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned() })
+    }
+
+    /// The address, with the port that port 0 became.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Serves clients until `drain` is cancelled; then accepts none, lets requests in flight finish for at most
+    /// `grace`, and closes what is left. True when nothing had to be cut off.
+    pub async fn run(
+        self,
+        handler: Arc<dyn Handler>,
+        limits: Limits,
+        drain: CancellationToken,
+        grace: Duration,
+    ) -> bool {
+        let open = Arc::new(Semaphore::new(limits.connections));
+        let budget = Arc::new(Budget::new(limits.queued_request_bytes, limits.request_bytes));
+        let shared = Arc::new(Shared { handler, limits: Arc::new(limits), budget, drain: drain.clone() });
+        let cut_off = CancellationToken::new();
+        let tasks = TaskTracker::new();
+
+        while let Some((stream, peer)) = self.accept(&drain).await {
+            metrics::get().accepted.inc();
+            let Ok(permit) = open.clone().try_acquire_owned() else {
+                metrics::get().refused.inc();
+                tracing::warn!(%peer, limit = shared.limits.connections, "too many connections, closing this one");
+                continue;
+            };
+            let connection = Arc::new(self.connection(peer));
+            let (shared, cut_off) = (shared.clone(), cut_off.clone());
+            tasks.spawn(async move {
+                let _open = (permit, Open::new());
+                if let Some(Err(error)) = cut_off.run_until_cancelled(serve(stream, connection.clone(), &shared)).await {
+                    report(&connection, &error);
+                }
+            });
+        }
+        drop(self);
+        tasks.close();
+        let drained = tokio::time::timeout(grace, tasks.wait()).await.is_ok();
+        cut_off.cancel();
+        tasks.wait().await;
+        drained
+    }
+
+    async fn accept(&self, drain: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            match drain.run_until_cancelled(self.socket.accept()).await? {
+                Ok((stream, peer)) => {
+                    // Responses are whole when they are written: nothing is gained by holding packets back.
+                    match stream.set_nodelay(true) {
+                        Ok(()) => return Some((stream, peer)),
+                        Err(error) => tracing::debug!(%peer, %error, "connection is gone"),
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn connection(&self, peer: SocketAddr) -> Connection {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Connection {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            peer,
+            listener: self.name.clone(),
+            software: Default::default(),
+        }
+    }
+}
+
+/// Counts an open connection while it lives.
+struct Open;
+
+impl Open {
+    fn new() -> Self {
+        metrics::get().connections.inc();
+        Open
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::get().connections.dec();
+    }
+}
+
+fn report(connection: &Connection, error: &ConnectionError) {
+    metrics::get().errors.with_label_values(&[error.kind()]).inc();
+    let (peer, listener) = (connection.peer, &connection.listener);
+    let software = connection.software.get().map(|(name, version)| format!("{name}/{version}"));
+    match error {
+        ConnectionError::Call(call) if call.is_bug() => {
+            tracing::error!(%peer, listener, software, reason = %error, "closed a connection: a bug in krocket");
+        }
+        // Clients are killed and networks fail every day.
+        ConnectionError::Read(ReadError::Io(_)) | ConnectionError::Write(WriteError::Io(_)) => {
+            tracing::debug!(%peer, listener, software, reason = %error, "connection lost");
+        }
+        _ => tracing::warn!(%peer, listener, software, reason = %error, "closed a connection"),
+    }
+}
+
+impl ConnectionError {
+    /// For metrics.
+    fn kind(&self) -> &'static str {
+        match self {
+            ConnectionError::Call(error) => error.kind(),
+            ConnectionError::Read(ReadError::Length { .. }) => "malformed",
+            ConnectionError::Read(ReadError::Truncated { .. } | ReadError::Io(_)) => "lost",
+            ConnectionError::Read(ReadError::Stalled) | ConnectionError::Write(WriteError::Stalled) => "stalled",
+            ConnectionError::Write(WriteError::FileEnded { .. }) => "internal",
+            ConnectionError::Write(WriteError::Io(_)) => "lost",
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Bytes to frames: length checked before anything is allocated, memory reserved from the common budget, timeouts.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::timeout_at;
+
+use crate::Limits;
+use crate::budget::{Budget, FIRST_BYTES, Reservation};
+
+/// What one read may bring beyond the frame that is being read.
+const READ_AHEAD: usize = 16 << 10;
+/// What a frame must gain within [`Limits::receive_timeout`]; a byte now and then does not keep a connection.
+const PROGRESS: usize = 64 << 10;
+
+/// One request as it came, without its length prefix.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// Header and body.
+    pub(crate) bytes: Bytes,
+    /// The memory it counts for; to be held until the request is answered.
+    pub(crate) reservation: Reservation,
+    /// When its last byte was there.
+    pub(crate) received: Instant,
+}
+
+/// Why no further frame can be read.
+#[derive(Debug, Error)]
+pub(crate) enum ReadError {
+    /// The length prefix is impossible or above the limit.
+    #[error("a request of {length} bytes (at most {max} are accepted)")]
+    Length { length: i32, max: usize },
+    /// The peer closed within a frame.
+    #[error("the connection ended within a request, {received} bytes after its begin")]
+    Truncated { received: usize },
+    /// The frame did not go on.
+    #[error("a half-sent request did not go on")]
+    Stalled,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Reads the frames of one connection. Idle, it holds no buffer.
+pub(crate) struct Reader {
+    stream: Arc<TcpStream>,
+    limits: Arc<Limits>,
+    budget: Arc<Budget>,
+    ahead: BytesMut,
+}
+
+impl Reader {
+    pub(crate) fn new(stream: Arc<TcpStream>, limits: Arc<Limits>, budget: Arc<Budget>) -> Self {
+        Reader { stream, limits, budget, ahead: BytesMut::new() }
+    }
+
+    /// The next frame, `None` when the peer closed after a whole one. Not to be dropped halfway and called again.
+    pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
+        let Some(length) = self.length().await? else { return Ok(None) };
+        let mut reservation = self.budget.begin(length).await;
+        let mut body = BytesMut::with_capacity(length.min(FIRST_BYTES));
+        let buffered = self.ahead.len().min(length);
+        body.put_slice(&self.ahead[..buffered]);
+        self.ahead.advance(buffered);
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+
+        self.fill(&mut body, length.min(FIRST_BYTES)).await?;
+        if body.len() < length {
+            self.budget.extend(&mut reservation, length).await;
+            // A larger frame has proved that it sends; one more allocation, then, and a copy of the first part.
+            let mut whole = BytesMut::with_capacity(length);
+            whole.put_slice(&body);
+            body = whole;
+            self.fill(&mut body, length).await?;
+        }
+        Ok(Some(Frame { bytes: body.freeze(), reservation, received: Instant::now() }))
+    }
+
+    /// The length prefix. Waits without a deadline until its first byte is there.
+    async fn length(&mut self) -> Result<Option<usize>, ReadError> {
+        let mut deadline = None;
+        while self.ahead.len() < 4 {
+            if !self.ahead.is_empty() && deadline.is_none() {
+                deadline = Some(tokio::time::Instant::now() + self.limits.receive_timeout);
+            }
+            match deadline {
+                None => self.stream.readable().await?,
+                Some(at) => timeout_at(at, self.stream.readable()).await.map_err(|_| ReadError::Stalled)??,
+            }
+            self.ahead.reserve(READ_AHEAD);
+            match self.stream.try_read_buf(&mut self.ahead) {
+                Ok(0) if self.ahead.is_empty() => return Ok(None),
+                Ok(0) => return Err(ReadError::Truncated { received: self.ahead.len() }),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let length = self.ahead.get_i32();
+        let max = self.limits.request_bytes;
+        match usize::try_from(length) {
+            Ok(valid) if valid > 0 && valid <= max => Ok(Some(valid)),
+            _ => Err(ReadError::Length { length, max }),
+        }
+    }
+
+    /// Reads until `body` is `length` long, straight into its memory.
+    async fn fill(&mut self, body: &mut BytesMut, length: usize) -> Result<(), ReadError> {
+        let mut goal = 0;
+        let mut deadline = tokio::time::Instant::now();
+        while body.len() < length {
+            let missing = length - body.len();
+            match self.stream.try_read_buf(&mut (&mut *body).limit(missing)) {
+                Ok(0) => return Err(ReadError::Truncated { received: body.len() + 4 }),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+            if body.len() >= goal {
+                goal = body.len() + PROGRESS;
+                deadline = tokio::time::Instant::now() + self.limits.receive_timeout;
+            }
+            timeout_at(deadline, self.stream.readable()).await.map_err(|_| ReadError::Stalled)??;
+        }
+        Ok(())
+    }
+}

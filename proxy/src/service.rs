@@ -1,0 +1,138 @@
+//! One frame to one response frame: header, version check, the stack, encoding; a panic ends here.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use krocket_protocol::chunk::{Chunk, Chunks, response_frame};
+use krocket_protocol::frame::{FrameError, RequestHeader};
+use krocket_protocol::{ApiKey, api};
+use krocket_stack::{Body, Connection, Error, Handler, Head, Request, Response};
+use thiserror::Error;
+
+use crate::budget::Reservation;
+use crate::metrics;
+use crate::reader::Frame;
+use crate::{api_versions, metrics::ApiMetrics};
+
+/// Why a request ends its connection.
+#[derive(Debug, Error)]
+pub(crate) enum CallError {
+    /// Not even the header can be read.
+    #[error(transparent)]
+    Header(#[from] FrameError),
+    /// The API has no row in the table.
+    #[error("{0:?} is not served")]
+    UnservedApi(ApiKey),
+    /// The stack gave no answer.
+    #[error("{api:?} version {version}: {source}")]
+    Stack { api: ApiKey, version: i16, source: Error },
+    /// A bug, contained.
+    #[error("{api:?} version {version}: the handler panicked")]
+    Panic { api: ApiKey, version: i16 },
+}
+
+/// A request that is known well enough to be started.
+pub(crate) struct Call {
+    pub(crate) head: Head,
+    /// Bytes on the wire.
+    pub(crate) size: usize,
+    served: bool,
+    correlation_id: i32,
+    body: Body,
+    received: Instant,
+    reservation: Reservation,
+}
+
+impl Call {
+    /// Reads the header. A version that is not served is found here too, before the body is looked at.
+    pub(crate) fn new(mut frame: Frame, connection: &Arc<Connection>) -> Result<Self, CallError> {
+        let size = frame.bytes.len();
+        let header = RequestHeader::decode(&mut frame.bytes)?;
+        let row = api::served(header.api).ok_or(CallError::UnservedApi(header.api))?;
+        let served = row.serves(header.version);
+        if !served && header.api != ApiKey::ApiVersions {
+            let source = Error::UnsupportedVersion { api: header.api, version: header.version };
+            return Err(CallError::Stack { api: header.api, version: header.version, source });
+        }
+        Ok(Call {
+            head: Head {
+                api: header.api,
+                version: header.version,
+                client_id: header.client_id,
+                connection: connection.clone(),
+            },
+            size,
+            served,
+            correlation_id: header.correlation_id,
+            body: Body::Raw(frame.bytes),
+            received: frame.received,
+            reservation: frame.reservation,
+        })
+    }
+
+    /// Runs the request through the stack. `None` where the protocol has no response (acks=0).
+    pub(crate) async fn answer(self, handler: Arc<dyn Handler>) -> Result<Option<Vec<Chunk>>, CallError> {
+        let Call { head, size, served, correlation_id, body, received, reservation } = self;
+        let (api, mut version) = (head.api, head.version);
+        let metrics = metrics::get().api(api);
+        metrics.requests.inc();
+        metrics.request_bytes.inc_by(size as u64 + 4);
+
+        let answer = async {
+            match api {
+                ApiKey::ApiVersions if !served => {
+                    version = 0;
+                    Ok(Response::new(api_versions::unsupported()))
+                }
+                ApiKey::ApiVersions => api_versions::handle(&head, body),
+                _ => handler.call(Request { head, body }).await,
+            }
+        };
+        let result = match AssertUnwindSafe(answer).catch_unwind().await {
+            Ok(result) => result,
+            Err(_) => {
+                metrics::get().panics.inc();
+                return Err(CallError::Panic { api, version });
+            }
+        };
+        drop(reservation);
+        let encoded = match result {
+            Ok(Response::None) => Ok(None),
+            Ok(Response::Body(body)) => body.encode(version).map(Some),
+            Err(source) => Err(source),
+        };
+        let frame = encoded.map_err(|source| CallError::Stack { api, version, source })?;
+        metrics.seconds.observe(received.elapsed().as_secs_f64());
+        Ok(frame.map(|body| framed(metrics, api, version, correlation_id, body)))
+    }
+}
+
+fn framed(metrics: &ApiMetrics, api: ApiKey, version: i16, correlation_id: i32, body: Chunks) -> Vec<Chunk> {
+    let flexible = api.response_header_version(version) >= 1;
+    metrics.response_bytes.inc_by(body.len() as u64 + if flexible { 9 } else { 8 });
+    response_frame(correlation_id, flexible, body)
+}
+
+impl CallError {
+    /// For metrics.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            CallError::Header(_) => "malformed",
+            CallError::UnservedApi(_) => "unsupported",
+            CallError::Panic { .. } => "panic",
+            CallError::Stack { source, .. } => match source {
+                Error::Malformed { .. } | Error::TrailingBytes { .. } => "malformed",
+                Error::UnsupportedVersion { .. } => "unsupported",
+                Error::Encode { .. } | Error::WrongType { .. } => "internal",
+                Error::Close(_) => "refused",
+            },
+        }
+    }
+
+    /// True for our mistakes.
+    pub(crate) fn is_bug(&self) -> bool {
+        matches!(self.kind(), "panic" | "internal")
+    }
+}
