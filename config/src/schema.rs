@@ -1,0 +1,186 @@
+//! Every key, its meaning and its default. `config/examples/full.toml` shows them all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::units;
+
+/// The whole file. An absent section has its defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Addresses, identity, data folder.
+    pub server: Server,
+    /// What clients may use.
+    pub limits: Limits,
+    /// What is logged to stderr, and how.
+    pub logging: Logging,
+    /// Kafka's broker configs by Kafka's names (`num.partitions`, `log.retention.ms`, ...), values as text. Quoted
+    /// (`"num.partitions" = 3`) and dotted (`num.partitions = 3`) keys mean the same.
+    #[serde(deserialize_with = "kafka_configs")]
+    pub kafka: BTreeMap<String, String>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// This broker's id in Metadata.
+    pub node_id: i32,
+    /// Where Kafka clients connect. Port 0 takes a free one.
+    pub listen: HostPort,
+    /// Host and port that clients are told to connect to; by default `listen`. Needed when that is 0.0.0.0 or [::].
+    pub advertised: Option<HostPort>,
+    /// Where /metrics, /livez and /readyz are served.
+    pub http: HostPort,
+    /// The folder that holds everything. Created when it does not exist.
+    pub data_dir: PathBuf,
+    /// How long requests in flight may take to finish after SIGTERM.
+    #[serde(with = "units::duration")]
+    pub shutdown_grace: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            node_id: 1,
+            listen: HostPort::new("127.0.0.1", 9092),
+            advertised: None,
+            http: HostPort::new("127.0.0.1", 9644),
+            data_dir: PathBuf::from("./krocket-data"),
+            shutdown_grace: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open client connections; one more is closed at once (Kafka's max.connections).
+    pub connections: usize,
+    /// The largest request (Kafka's socket.request.max.bytes).
+    #[serde(with = "units::size")]
+    pub request_bytes: u64,
+    /// Memory for all requests being read or answered (Kafka's queued.max.request.bytes). Reading pauses beyond it.
+    #[serde(with = "units::size")]
+    pub queued_request_bytes: u64,
+    /// A connection without a request for this long is closed (Kafka's connections.max.idle.ms).
+    #[serde(with = "units::duration")]
+    pub idle: Duration,
+    /// A request that has begun must bring 64 KiB, or its end, within this time.
+    #[serde(with = "units::duration")]
+    pub receive_timeout: Duration,
+    /// A client must take some of a waiting response within this time.
+    #[serde(with = "units::duration")]
+    pub send_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 10_000,
+            request_bytes: 100 << 20,
+            queued_request_bytes: 256 << 20,
+            idle: Duration::from_secs(600),
+            receive_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[logging]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// A tracing filter: a level, or `target=level` pairs (`info,krocket_proxy=debug`).
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Logging { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A host name or address, and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl HostPort {
+    /// As given.
+    pub fn new(host: &str, port: u16) -> Self {
+        HostPort { host: host.to_owned(), port }
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(out, "[{}]:{}", self.host, self.port),
+            false => write!(out, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for HostPort {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let parsed = text.rsplit_once(':').and_then(|(host, port)| {
+            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+            (!host.is_empty() && !host.contains(char::is_whitespace))
+                .then(|| Some(HostPort { host: host.to_owned(), port: port.parse().ok()? }))?
+        });
+        parsed.ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a host and a port such as \"kafka.example:9092\"")))
+    }
+}
+
+fn kafka_configs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let table = toml::Table::deserialize(deserializer)?;
+    let mut configs = BTreeMap::new();
+    flatten("", table, &mut configs).map_err(de::Error::custom)?;
+    Ok(configs)
+}
+
+/// Dotted keys are nested tables in TOML; Kafka's names are flat.
+fn flatten(prefix: &str, table: toml::Table, configs: &mut BTreeMap<String, String>) -> Result<(), String> {
+    for (key, value) in table {
+        let name = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
+        let text = match value {
+            toml::Value::Table(table) => {
+                flatten(&name, table, configs)?;
+                continue;
+            }
+            toml::Value::String(text) => text,
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(value) => value.to_string(),
+            other => return Err(format!("`{name}` must be text, a number or a boolean, not {}", other.type_str())),
+        };
+        if configs.insert(name.clone(), text).is_some() {
+            return Err(format!("`{name}` is set twice"));
+        }
+    }
+    Ok(())
+}

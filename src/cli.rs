@@ -1,0 +1,202 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use krocket_config::{Config, ConfigError, Override, load};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{BAD_CONFIG, Failure};
+use crate::server::Server;
+use crate::{logging, settings};
+
+#[derive(Parser)]
+#[command(name = "krocket", version, about = "A Kafka broker in one binary", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (the default).
+    Serve(Serve),
+    /// Check a configuration file and do nothing else.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print the version.
+    Version,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// TOML file; KROCKET__SECTION__KEY variables and flags override it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where Kafka clients connect [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// What clients are told to connect to [default: --listen].
+    #[arg(long, value_name = "HOST:PORT")]
+    advertised: Option<String>,
+    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9644].
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+    /// The folder that holds everything [default: ./krocket-data].
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// This broker's id [default: 1].
+    #[arg(long, value_name = "ID")]
+    node_id: Option<String>,
+    /// What is logged, for example info,krocket_proxy=debug [default: info].
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(BAD_CONFIG) } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(serve) => run(&serve),
+        Command::CheckConfig { file } => check_config(file),
+        Command::Version => {
+            say(&format!("krocket {}", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            failure.code()
+        }
+    }
+}
+
+impl Serve {
+    fn config(&self) -> Result<Config, ConfigError> {
+        // Not std::env::vars, which panics at a variable that is not Unicode.
+        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut overrides = Override::environment(variables)?;
+        let flags = [
+            ("--listen", "server", "listen", &self.listen),
+            ("--advertised", "server", "advertised", &self.advertised),
+            ("--http", "server", "http", &self.http),
+            ("--data-dir", "server", "data_dir", &self.data_dir),
+            ("--node-id", "server", "node_id", &self.node_id),
+            ("--log", "logging", "filter", &self.log),
+        ];
+        for (flag, section, key, value) in flags {
+            overrides.extend(value.as_ref().map(|value| Override::flag(flag, section, key, value)));
+        }
+        let loaded = load(self.config.as_deref(), overrides)?;
+        settings::check(&loaded)?;
+        Ok(loaded.config)
+    }
+}
+
+fn check_config(file: PathBuf) -> Result<(), Failure> {
+    let loaded = load(Some(&file), Vec::new())?;
+    settings::check(&loaded)?;
+    say(&format!("{}: ok", file.display()));
+    Ok(())
+}
+
+fn run(serve: &Serve) -> Result<(), Failure> {
+    let config = serve.config()?;
+    logging::start(&config.logging);
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("krocket")
+        .build()
+        .map_err(|error| Failure::Start(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        // Before anything that takes time, so that a signal during recovery ends the process as it should.
+        let signals = Signals::new().map_err(|error| Failure::Start(format!("cannot handle signals: {error}")))?;
+        until_signalled(&config, signals).await
+    });
+    // What still blocks (a disk that hangs) must not keep the process: the log is closed by now.
+    runtime.shutdown_background();
+    result
+}
+
+async fn until_signalled(config: &Config, mut signals: Signals) -> Result<(), Failure> {
+    let server = tokio::select! {
+        server = Server::start(config) => server?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before the data folder was open");
+            return Ok(());
+        }
+    };
+    let advertised = config.server.advertised.as_ref().map(ToString::to_string).unwrap_or_else(|| server.kafka.to_string());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kafka = %server.kafka,
+        advertised,
+        http = %server.http,
+        data_dir = %config.server.data_dir.display(),
+        "krocket is ready"
+    );
+    let name = signals.next().await;
+    tracing::info!(signal = name, "draining; a second signal exits at once");
+    tokio::select! {
+        () = server.stop() => tracing::info!("stopped"),
+        name = signals.next() => {
+            tracing::warn!(signal = name, "exiting at once");
+            std::process::exit(1);
+        }
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Takes the hard limit of open files: every connection and every log segment is one, and the soft limit is often 1024.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[allow(clippy::print_stderr)]
+fn complain(failure: &Failure) {
+    eprintln!("krocket: {failure}");
+}

@@ -1,0 +1,9 @@
+//! krocket put together: configuration to settings, the stack, the listeners.
+
+pub mod cli;
+pub mod exit;
+pub mod http;
+pub mod logging;
+pub mod server;
+pub mod settings;
+pub mod stack;

@@ -1,0 +1,108 @@
+//! A running krocket: sockets first, then the data, then clients; the other way round at the end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use krocket_broker::Broker;
+use krocket_config::Config;
+use krocket_config::schema::HostPort;
+use krocket_proxy::Listener;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Failure;
+use crate::{http, settings, stack};
+
+/// A krocket that serves clients.
+pub struct Server {
+    /// Where Kafka clients connect.
+    pub kafka: SocketAddr,
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    drain: CancellationToken,
+    stop_http: CancellationToken,
+    clients: JoinHandle<bool>,
+    operators: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Starts from a checked configuration. A port that is taken is found before the data folder is touched.
+    pub async fn start(config: &Config) -> Result<Server, Failure> {
+        let kafka = resolve(&config.server.listen).await?;
+        let listener = Listener::bind(kafka, "kafka").map_err(|error| cannot_listen("Kafka", kafka, &error))?;
+        let kafka = listener.local_addr().map_err(|error| cannot_listen("Kafka", kafka, &error))?;
+        let address = resolve(&config.server.http).await?;
+        let http_socket = TcpListener::bind(address).await.map_err(|error| cannot_listen("HTTP", address, &error))?;
+        let http = http_socket.local_addr().map_err(|error| cannot_listen("HTTP", address, &error))?;
+
+        let opened: Arc<OnceLock<Arc<Broker>>> = Arc::default();
+        let (drain, stop_http) = (CancellationToken::new(), CancellationToken::new());
+        let readiness = readiness(opened.clone(), drain.clone());
+        let operators = tokio::spawn(http::serve(http_socket, readiness, stop_http.clone()));
+
+        let broker = open(config, kafka.port()).await?;
+        let _ = opened.set(broker.clone());
+        let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
+        let clients = tokio::spawn(listener.run(stack::build(broker), limits, drain.clone(), grace));
+        Ok(Server { kafka, http, drain, stop_http, clients, operators })
+    }
+
+    /// Accepts nobody new, finishes what is in flight, closes the log.
+    pub async fn stop(self) {
+        self.drain.cancel();
+        match self.clients.await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!("some requests did not finish in time and were cut off"),
+            Err(error) => tracing::error!(%error, "the listener ended early"),
+        }
+        self.stop_http.cancel();
+        if let Ok(Err(error)) = self.operators.await {
+            tracing::warn!(%error, "the HTTP server ended with an error");
+        }
+    }
+}
+
+async fn open(config: &Config, port: u16) -> Result<Arc<Broker>, Failure> {
+    let settings = settings::broker(config, port);
+    let folder = config.server.data_dir.clone();
+    let opening = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || Broker::open(&folder, settings)
+    });
+    match opening.await {
+        Ok(Ok(broker)) => Ok(broker),
+        Ok(Err(error)) => Err(Failure::Start(format!("cannot open {}: {error}", folder.display()))),
+        Err(error) => Err(Failure::Start(format!("cannot open {}: {error}", folder.display()))),
+    }
+}
+
+fn readiness(opened: Arc<OnceLock<Arc<Broker>>>, drain: CancellationToken) -> http::Readiness {
+    Arc::new(move || {
+        if drain.is_cancelled() {
+            return Err("shutting down".to_owned());
+        }
+        match opened.get() {
+            None => Err("opening the data folder".to_owned()),
+            Some(_) => Ok(()),
+        }
+    })
+}
+
+async fn resolve(address: &HostPort) -> Result<SocketAddr, Failure> {
+    let unknown = |why: String| Failure::Start(format!("cannot listen on {address}: {why}"));
+    let mut found = tokio::net::lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| unknown(error.to_string()))?;
+    found.next().ok_or_else(|| unknown("the name has no address".to_owned()))
+}
+
+fn cannot_listen(what: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+    let why = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "not permitted (ports below 1024 need privileges)".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::Start(format!("cannot listen on {address} for {what}: {why}"))
+}

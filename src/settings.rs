@@ -1,0 +1,133 @@
+//! The configuration as the parts want it.
+
+use krocket_broker::Settings;
+use krocket_config::{Config, ConfigError, Loaded};
+use krocket_proxy::Limits;
+
+/// Broker configs that have a key of their own in `[server]`.
+const OWN_KEYS: &[(&str, &str)] = &[
+    ("advertised.listeners", "advertised"),
+    ("broker.id", "node_id"),
+    ("log.dirs", "data_dir"),
+    ("node.id", "node_id"),
+];
+
+/// What the broker is started with. `port` is the port that was bound.
+pub fn broker(config: &Config, port: u16) -> Settings {
+    let server = &config.server;
+    let advertised = match &server.advertised {
+        Some(advertised) => (advertised.host.clone(), advertised.port),
+        None => (server.listen.host.clone(), port),
+    };
+    Settings { node_id: server.node_id, advertised, configs: config.kafka.clone(), ..Settings::default() }
+}
+
+/// What clients may use.
+pub fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        connections: limits.connections,
+        request_bytes: limits.request_bytes as usize,
+        queued_request_bytes: limits.queued_request_bytes as usize,
+        idle: limits.idle,
+        receive_timeout: limits.receive_timeout,
+        send_timeout: limits.send_timeout,
+        ..Limits::default()
+    }
+}
+
+/// What the types cannot say. The first fault is returned.
+pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
+    let server = &loaded.config.server;
+    let limits = &loaded.config.limits;
+    if server.node_id < 0 {
+        return Err(loaded.error("server", "node_id", "`node_id` must not be negative"));
+    }
+    let everywhere = matches!(server.listen.host.as_str(), "0.0.0.0" | "::" | "");
+    if everywhere && server.advertised.is_none() {
+        let message = format!(
+            "`listen` takes connections on every address, so clients must be told which one to use: set `advertised`, \
+             for example advertised = \"localhost:{}\"",
+            server.listen.port
+        );
+        return Err(loaded.error("server", "listen", message));
+    }
+    if limits.connections == 0 {
+        return Err(loaded.error("limits", "connections", "`connections` must be at least 1"));
+    }
+    if !(1024..=i32::MAX as u64).contains(&limits.request_bytes) {
+        return Err(loaded.error("limits", "request_bytes", "`request_bytes` must be from 1KiB to 2147483647"));
+    }
+    if limits.queued_request_bytes < limits.request_bytes {
+        return Err(loaded.error(
+            "limits",
+            "queued_request_bytes",
+            "`queued_request_bytes` must be at least `request_bytes`, or the largest request could never be read",
+        ));
+    }
+    for (key, value) in
+        [("idle", limits.idle), ("receive_timeout", limits.receive_timeout), ("send_timeout", limits.send_timeout)]
+    {
+        if value.is_zero() {
+            return Err(loaded.error("limits", key, format!("`{key}` must not be zero")));
+        }
+    }
+    if let Err(error) = loaded.config.logging.filter.parse::<tracing_subscriber::filter::Targets>() {
+        return Err(loaded.error("logging", "filter", format!("not a log filter: {error}")));
+    }
+    kafka_configs(loaded)
+}
+
+fn kafka_configs(loaded: &Loaded) -> Result<(), ConfigError> {
+    let table = krocket_broker::config::broker::table();
+    for (name, value) in &loaded.config.kafka {
+        if let Some((_, own)) = OWN_KEYS.iter().find(|(kafka, _)| kafka == name) {
+            return Err(loaded.error("kafka", name, format!("`{name}` is `{own}` in [server]")));
+        }
+        let Some(def) = krocket_broker::config::find(table, name) else {
+            let known: Vec<&str> = table.iter().map(|def| def.name).collect();
+            let meant = krocket_config::error::nearest(name, &known);
+            let meant = meant.map(|meant| format!(", did you mean `{meant}`?")).unwrap_or_default();
+            return Err(loaded.error("kafka", name, format!("krocket has no broker config `{name}`{meant}")));
+        };
+        if let Err(error) = def.check_file(value) {
+            return Err(loaded.error("kafka", name, error.to_string()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use krocket_config::{Override, load};
+
+    fn refuse(section: &str, key: &str, value: &str) -> String {
+        let loaded = load(None, vec![Override::flag("--it", section, key, value)]).expect("well-formed");
+        check(&loaded).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn the_defaults_pass() {
+        check(&load(None, vec![]).expect("loads")).expect("passes");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_a_sentence() {
+        for (section, key, value, expected) in [
+            ("server", "node_id", "-1", "must not be negative"),
+            ("server", "listen", "0.0.0.0:9092", "set `advertised`, for example advertised = \"localhost:9092\""),
+            ("limits", "connections", "0", "at least 1"),
+            ("limits", "request_bytes", "3GiB", "from 1KiB"),
+            ("limits", "queued_request_bytes", "1MiB", "at least `request_bytes`"),
+            ("limits", "idle", "0s", "must not be zero"),
+            ("logging", "filter", "a=b=c", "not a log filter"),
+            ("kafka", "num.partition", "3", "did you mean `num.partitions`?"),
+            ("kafka", "num.partitions", "0", "num.partitions"),
+            ("kafka", "log.dirs", "/x", "`log.dirs` is `data_dir` in [server]"),
+        ] {
+            let message = refuse(section, key, value);
+            assert!(message.starts_with("--it: ") && message.contains(expected), "{message}");
+        }
+    }
+}
