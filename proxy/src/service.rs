@@ -22,9 +22,9 @@ pub(crate) enum CallError {
     /// Not even the header can be read.
     #[error(transparent)]
     Header(#[from] FrameError),
-    /// The API has no row in the table.
-    #[error("{0:?} is not served")]
-    UnservedApi(ApiKey),
+    /// The API table has no such row, or not with this version.
+    #[error("{api:?} version {version} is not served")]
+    Unserved { api: ApiKey, version: i16 },
     /// The stack gave no answer.
     #[error("{api:?} version {version}: {source}")]
     Stack { api: ApiKey, version: i16, source: Error },
@@ -50,11 +50,9 @@ impl Call {
     pub(crate) fn new(mut frame: Frame, connection: &Arc<Connection>) -> Result<Self, CallError> {
         let size = frame.bytes.len();
         let header = RequestHeader::decode(&mut frame.bytes)?;
-        let row = api::served(header.api).ok_or(CallError::UnservedApi(header.api))?;
-        let served = row.serves(header.version);
+        let served = api::served(header.api).is_some_and(|row| row.serves(header.version));
         if !served && header.api != ApiKey::ApiVersions {
-            let source = Error::UnsupportedVersion { api: header.api, version: header.version };
-            return Err(CallError::Stack { api: header.api, version: header.version, source });
+            return Err(CallError::Unserved { api: header.api, version: header.version });
         }
         Ok(Call {
             head: Head {
@@ -86,7 +84,7 @@ impl Call {
                     version = 0;
                     Ok(Response::new(api_versions::unsupported()))
                 }
-                ApiKey::ApiVersions => api_versions::handle(&head, body),
+                ApiKey::ApiVersions => api_versions::handle(Request { head, body }),
                 _ => handler.call(Request { head, body }).await,
             }
         };
@@ -120,10 +118,10 @@ impl CallError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             CallError::Header(_) => "malformed",
-            CallError::UnservedApi(_) => "unsupported",
+            CallError::Unserved { .. } => "unsupported",
             CallError::Panic { .. } => "panic",
             CallError::Stack { source, .. } => match source {
-                Error::Malformed { .. } | Error::TrailingBytes { .. } => "malformed",
+                Error::Shape(_) | Error::Malformed { .. } | Error::TrailingBytes { .. } => "malformed",
                 Error::UnsupportedVersion { .. } => "unsupported",
                 Error::Encode { .. } | Error::WrongType { .. } => "internal",
                 Error::Close(_) => "refused",
