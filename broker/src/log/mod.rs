@@ -1,6 +1,296 @@
 //! Partitions over the one commit log.
+//!
+//! One thread writes ([`writer`]), one syncs ([`sync`]), one keeps house (retention, compaction, cleaning). Readers take
+//! no lock of theirs: they go by a partition's high watermark, the batches in memory and the index.
 
-pub mod partition;
+mod append;
+mod clock;
+mod error;
+mod metrics;
+mod partition;
+mod producers;
+mod queue;
+mod read;
+mod recent;
+mod replay;
+mod sync;
 pub mod tables;
+mod watch;
+mod writer;
 
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+
+use dashmap::DashMap;
+use krocket_store::{Index, LogReader, Store};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
+pub use clock::Clock;
+pub use error::{AppendError, StorageError};
 pub use partition::{Partition, PartitionId};
+pub use producers::{ProducerView, SequenceError};
+pub use read::{MAX_DECOMPRESSED, Range, TimedOffset};
+pub use watch::Watch;
+
+use partition::{Extent, Tracked};
+use producers::{Numbered, Producers};
+use queue::Queue;
+use recent::Ring;
+use sync::Round;
+use writer::{Command, Writer};
+
+/// There is one leader and it never changes.
+pub const LEADER_EPOCH: i32 = 0;
+/// The log start of a deleted partition.
+const DELETED: i64 = i64::MAX;
+
+/// What a log is opened with.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// The store's part.
+    pub store: krocket_store::Options,
+    /// Most bytes of newest batches kept in memory, all partitions together.
+    pub recent_bytes: usize,
+    /// Most batches kept in memory, all partitions together.
+    pub recent_batches: usize,
+    /// producer.id.expiration.ms: how long an idle producer's sequences are remembered.
+    pub producer_expiration_ms: i64,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig {
+            store: krocket_store::Options::default(),
+            recent_bytes: 32 << 20,
+            recent_batches: 64 << 10,
+            producer_expiration_ms: 24 * 3600 * 1000,
+            clock: Clock::System,
+        }
+    }
+}
+
+/// The log of all partitions and tables. Cheap to clone; the last one to go stops its threads.
+#[derive(Clone)]
+pub struct Log(Arc<Handle>);
+
+struct Handle {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the log's threads and its readers share.
+struct Shared {
+    index: Index,
+    reader: LogReader,
+    partitions: DashMap<PartitionId, Arc<Partition>>,
+    commands: Queue<Command>,
+    rounds: Queue<Round>,
+    /// End of the last round whose batches are visible.
+    published: AtomicU64,
+    clock: Clock,
+    config: LogConfig,
+}
+
+impl Log {
+    /// Opens the data folder, recovers what a crash left, and starts the log's threads.
+    pub fn open(dir: &Path, config: LogConfig) -> Result<Self, krocket_store::StoreError> {
+        let opened = Store::open(dir, config.store.clone(), &mut replay::apply)?;
+        // What a killed process wrote is read from now on, so it has to stay.
+        let synced = opened.syncer.sync()?;
+        let shared = Arc::new(Shared {
+            index: opened.index,
+            reader: opened.reader,
+            partitions: DashMap::new(),
+            commands: Queue::default(),
+            rounds: Queue::default(),
+            published: AtomicU64::new(synced),
+            clock: config.clock.clone(),
+            config,
+        });
+        let ring = Ring::new(shared.config.recent_bytes, shared.config.recent_batches);
+        let writer = Writer::new(shared.clone(), opened.appender, ring);
+        let syncer = opened.syncer;
+        let threads = vec![
+            spawn("log-writer", move || writer.run()),
+            spawn("log-sync", {
+                let shared = shared.clone();
+                move || sync::run(&shared, &syncer)
+            }),
+        ];
+        Ok(Log(Arc::new(Handle { shared, threads: Mutex::new(threads) })))
+    }
+
+    /// Stops the threads after all that was asked so far, and writes the index to disk, so that the next start has
+    /// nothing to replay. Later calls get an error.
+    pub fn close(&self) -> Result<(), StorageError> {
+        self.0.stop();
+        self.0.index.flush()?;
+        Ok(())
+    }
+
+    /// The partition of this id; one that was never written to is empty.
+    pub fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, StorageError> {
+        self.0.partition(id)
+    }
+
+    /// Appends a batch. It is queued when this is called, not when the outcome is awaited: calls made one after the
+    /// other are in the log in that order.
+    pub fn append(&self, append: Append) -> Appending {
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(Command::Append(append, answer));
+        Outcome(outcome)
+    }
+
+    /// Changes tables: all writes or none, visible to [`Log::get`] and [`Log::scan`] when answered, in the order of the
+    /// calls.
+    pub fn commit(&self, writes: Vec<Write>, durability: Durability) -> Committing {
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(Command::Commit { writes, durability, answer });
+        Outcome(outcome)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, table: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        Ok(self.0.index.get(table, key)?)
+    }
+
+    /// Keys and values of a table whose keys begin with `prefix`, ascending.
+    pub fn scan<'a>(
+        &'a self,
+        table: u8,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StorageError>> + 'a {
+        self.0.index.scan(table, prefix).map(|row| row.map_err(StorageError::from))
+    }
+
+    /// Moves the log start to `before_offset`, which must not lie beyond the high watermark; a start that is there
+    /// already stays.
+    pub fn delete_records(&self, partition: &Arc<Partition>, before_offset: i64, durability: Durability) -> Committing {
+        self.trim(partition.clone(), before_offset, durability)
+    }
+
+    /// Takes a partition away for ever.
+    pub fn delete_partition(&self, partition: Arc<Partition>) -> Committing {
+        self.trim(partition, DELETED, Durability::Written)
+    }
+
+    fn trim(&self, partition: Arc<Partition>, to: i64, durability: Durability) -> Committing {
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(Command::Trim { partition, to, durability, answer });
+        Outcome(outcome)
+    }
+
+    /// The idempotent producers that a partition remembers.
+    pub fn producers(&self, partition: &Partition) -> Result<Vec<ProducerView>, StorageError> {
+        let mut state = partition.state.lock();
+        if state.producers.is_none() {
+            state.producers = Some(Box::new(self.0.load_producers(partition.id)?));
+        }
+        Ok(state.producers.as_ref().map(|tracked| tracked.producers.views()).unwrap_or_default())
+    }
+
+    /// Tells the time.
+    pub fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("applied", &self.0.index.applied()).finish_non_exhaustive()
+    }
+}
+
+impl Deref for Handle {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+impl Handle {
+    fn send(&self, command: Command) {
+        // When the log is closed the command is dropped, and with it the answer: the outcome is an error.
+        let _ = self.commands.push(command);
+    }
+
+    fn stop(&self) {
+        self.commands.close();
+        for thread in self.threads.lock().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, StorageError> {
+        if let Some(partition) = self.partitions.get(&id) {
+            return Ok(partition.clone());
+        }
+        let entry = self.partitions.entry(id).or_try_insert_with(|| self.load(id).map(Arc::new))?;
+        Ok(entry.clone())
+    }
+
+    fn load(&self, id: PartitionId) -> Result<Partition, StorageError> {
+        let last = self.index.last_batch(id)?;
+        let start = self.index.get(tables::LOG_STARTS, &id.to_be_bytes())?;
+        let log_start = start.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?))).unwrap_or(0);
+        if log_start == DELETED {
+            let partition = Partition::new(id);
+            partition.mark_deleted();
+            return Ok(partition);
+        }
+        Ok(Partition::open(id, Extent {
+            log_start,
+            log_end: last.as_ref().map_or(0, |last| last.last_offset + 1).max(log_start),
+            running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
+            cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
+        }))
+    }
+
+    /// A partition's producers: the last snapshot and the batches since.
+    fn load_producers(&self, id: PartitionId) -> Result<Tracked, StorageError> {
+        let snapshot = self.index.get(tables::PRODUCERS, &id.to_be_bytes())?;
+        let (mut producers, from) =
+            snapshot.and_then(|bytes| Producers::from_snapshot(&bytes)).unwrap_or_default();
+        // Nobody knows when those wrote; counting from now errs on the side of remembering.
+        let now_ms = self.clock.now_ms();
+        let mut since_snapshot = 0;
+        for row in self.index.batches(id, from) {
+            let row = row?;
+            if row.producer_id < 0 || row.base_offset < from {
+                continue;
+            }
+            since_snapshot += 1;
+            let numbered = Numbered {
+                producer_id: row.producer_id,
+                epoch: row.producer_epoch,
+                base_sequence: row.base_sequence,
+                offset_delta: (row.last_offset - row.base_offset) as i32,
+                timestamp: row.max_timestamp,
+            };
+            producers.record(&numbered, row.base_offset, now_ms);
+        }
+        Ok(Tracked { producers, since_snapshot })
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run).expect("a thread can be started")
+}

@@ -1,25 +1,86 @@
-//! One partition as readers see it.
+//! One partition: what readers see of it, and what the writer keeps.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use krocket_store::Position;
+use parking_lot::Mutex;
+
+use super::producers::Producers;
+use super::recent::Recent;
+use super::watch::Waiter;
 
 /// Names a partition inside this broker: dense, never used again after a deletion.
 pub type PartitionId = u32;
 
-/// A partition's public state. Only the log's writer moves the offsets.
+/// A partition of the log. Only the log's own threads move its offsets.
 #[derive(Debug)]
 pub struct Partition {
     /// Names it in the log.
     pub id: PartitionId,
-    /// Index within its topic.
-    pub index: i32,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
+    log_end: AtomicI64,
+    deleted: AtomicBool,
+    /// The writer's; others only look.
+    pub(super) state: Mutex<State>,
+    /// The newest batches, for tail reads without the index.
+    pub(super) recent: Mutex<Recent>,
+    waiters: Mutex<Vec<Arc<Waiter>>>,
+}
+
+/// What the writer knows of a partition.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Highest timestamp so far, -1 for none.
+    pub(super) running_max_timestamp: i64,
+    /// Bytes ever appended.
+    pub(super) cumulative_bytes: u64,
+    /// End of the last frame whose batches only the sync thread may publish.
+    pub(super) unsynced: Position,
+    /// Loaded when the first numbered batch comes.
+    pub(super) producers: Option<Box<Tracked>>,
+}
+
+/// Idempotent producers and how much happened since their last snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Tracked {
+    pub(super) producers: Producers,
+    pub(super) since_snapshot: u32,
+}
+
+/// Where a partition begins and ends, as read from the index.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    pub(super) log_start: i64,
+    pub(super) log_end: i64,
+    pub(super) running_max_timestamp: i64,
+    pub(super) cumulative_bytes: u64,
 }
 
 impl Partition {
     /// An empty partition.
-    pub fn new(id: PartitionId, index: i32) -> Self {
-        Partition { id, index, log_start: AtomicI64::new(0), high_watermark: AtomicI64::new(0) }
+    pub(super) fn new(id: PartitionId) -> Self {
+        let extent = Extent { log_start: 0, log_end: 0, running_max_timestamp: -1, cumulative_bytes: 0 };
+        Partition::open(id, extent)
+    }
+
+    /// A partition as the index has it. All that survived a restart is visible.
+    pub(super) fn open(id: PartitionId, extent: Extent) -> Self {
+        Partition {
+            id,
+            log_start: AtomicI64::new(extent.log_start),
+            high_watermark: AtomicI64::new(extent.log_end),
+            log_end: AtomicI64::new(extent.log_end),
+            deleted: AtomicBool::new(false),
+            state: Mutex::new(State {
+                running_max_timestamp: extent.running_max_timestamp,
+                cumulative_bytes: extent.cumulative_bytes,
+                ..State::default()
+            }),
+            recent: Mutex::default(),
+            waiters: Mutex::default(),
+        }
     }
 
     /// First offset still there.
@@ -30,5 +91,69 @@ impl Partition {
     /// End of the last visible record.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// End of the last record that readers under `read_committed` may see.
+    pub fn last_stable_offset(&self) -> i64 {
+        self.high_watermark()
+    }
+
+    /// End of the last record appended, visible or not.
+    pub fn log_end(&self) -> i64 {
+        self.log_end.load(Ordering::Acquire)
+    }
+
+    /// True once the partition's topic was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_log_end(&self, end: i64) {
+        self.log_end.store(end, Ordering::Release);
+    }
+
+    /// Makes records up to `high_watermark` visible, `bytes` of them, and wakes who waited.
+    pub(super) fn publish(&self, high_watermark: i64, bytes: i64) {
+        self.high_watermark.fetch_max(high_watermark, Ordering::AcqRel);
+        for waiter in self.waiters.lock().iter() {
+            waiter.add(bytes);
+        }
+    }
+
+    /// Moves the start forward; readers below it have to learn of that.
+    pub(super) fn move_log_start(&self, offset: i64) {
+        if self.log_start.fetch_max(offset, Ordering::AcqRel) < offset {
+            self.interrupt();
+        }
+    }
+
+    pub(super) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.interrupt();
+    }
+
+    fn interrupt(&self) {
+        for waiter in self.waiters.lock().iter() {
+            waiter.interrupt();
+        }
+    }
+
+    pub(super) fn register(&self, waiter: &Arc<Waiter>) {
+        self.waiters.lock().push(waiter.clone());
+    }
+
+    pub(super) fn deregister(&self, waiter: &Arc<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        if let Some(at) = waiters.iter().position(|other| Arc::ptr_eq(other, waiter)) {
+            waiters.swap_remove(at);
+        }
+        if waiters.is_empty() {
+            *waiters = Vec::new();
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiter_count(&self) -> usize {
+        self.waiters.lock().len()
     }
 }

@@ -10,7 +10,11 @@ pub const GROUPS: u8 = 3;
 pub const OFFSETS: u8 = 4;
 /// Producer ids handed out.
 pub const PRODUCER_IDS: u8 = 5;
-/// Partition -> log start offset.
+/// Partition -> log start offset, `i64::MAX` for a deleted partition. The log's own: see [`crate::log`].
 pub const LOG_STARTS: u8 = 6;
 /// Facts about the cluster: its id.
 pub const CLUSTER: u8 = 7;
+/// Partition -> snapshot of its idempotent producers. The log's own.
+pub const PRODUCERS: u8 = 8;
+/// Partition -> how far it is compacted. The log's own.
+pub const COMPACTIONS: u8 = 9;

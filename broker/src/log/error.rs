@@ -1,0 +1,73 @@
+//! Why the log does not do what it was asked.
+
+use krocket_protocol::ErrorCode;
+use thiserror::Error;
+
+use super::producers::SequenceError;
+
+/// The disk or the index failed. The cause was logged where it happened.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct StorageError {
+    /// What happened.
+    pub message: String,
+    /// True where a later call may succeed (a full disk), false where only a restart helps.
+    pub passing: bool,
+}
+
+impl StorageError {
+    /// The log was closed.
+    pub(super) fn closed() -> Self {
+        StorageError { message: "the log is closed".to_owned(), passing: false }
+    }
+
+    /// What clients are told: Kafka's KAFKA_STORAGE_ERROR.
+    pub fn code(&self) -> ErrorCode {
+        ErrorCode::KafkaStorageError
+    }
+}
+
+/// Why a batch was not appended.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AppendError {
+    /// An idempotent producer's numbers do not fit.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
+    /// The disk failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl AppendError {
+    /// What clients are told.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+            AppendError::Sequence(SequenceError::Epoch { .. }) => ErrorCode::InvalidProducerEpoch,
+            AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,
+            AppendError::Storage(error) => error.code(),
+        }
+    }
+}
+
+macro_rules! storage_error {
+    ($($source:ty => $passing:expr),* $(,)?) => {$(
+        impl From<$source> for StorageError {
+            fn from(error: $source) -> Self {
+                StorageError { message: error.to_string(), passing: $passing(&error) }
+            }
+        }
+    )*};
+}
+
+storage_error! {
+    krocket_store::AppendError => |error: &krocket_store::AppendError| !matches!(error, krocket_store::AppendError::Failed(_)),
+    krocket_store::IndexError => |_: &krocket_store::IndexError| false,
+    krocket_store::LogFailed => |_: &krocket_store::LogFailed| false,
+    krocket_store::StoreError => |_: &krocket_store::StoreError| false,
+    krocket_store::ReadError => |_: &krocket_store::ReadError| true,
+    krocket_store::FrameError => |_: &krocket_store::FrameError| true,
+}

@@ -1,0 +1,269 @@
+//! Reading: batches by offset, offsets by time.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use krocket_protocol::chunk::{Chunk, FileSlice};
+use krocket_protocol::records::{BatchHeader, Records};
+use krocket_store::{BatchRow, Location, ReadError};
+
+use super::error::StorageError;
+use super::metrics::METRICS;
+use super::partition::Partition;
+use super::{Log, Shared};
+
+/// Most bytes that a batch's records may decompress to: checked when it is produced, so that it can be read here.
+pub const MAX_DECOMPRESSED: usize = 128 << 20;
+/// Batches from this size on are left to the kernel to send; smaller ones are read, several at a time.
+const SLICED: usize = 64 << 10;
+/// Most bytes between two small batches that are read along with them rather than skipped with another call.
+const GAP: u64 = 8 << 10;
+/// Most bytes read with one call.
+const SPAN: u64 = 1 << 20;
+/// How often to look again when the cleaner moved what a row pointed to.
+const RETRIES: usize = 10;
+
+/// How many bytes a read may still return.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    left: usize,
+    at_least_one: bool,
+}
+
+impl Limit {
+    pub(super) fn new(max_bytes: usize, at_least_one: bool) -> Self {
+        Limit { left: max_bytes, at_least_one }
+    }
+
+    /// Takes a batch of this length; false when it is too long. The first one may be, if so asked (KIP-74).
+    pub(super) fn take(&mut self, len: usize) -> bool {
+        if len > self.left && !self.at_least_one {
+            return false;
+        }
+        self.at_least_one = false;
+        self.left = self.left.saturating_sub(len);
+        true
+    }
+}
+
+/// What to read.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// First offset wanted; the batch that holds it is returned whole.
+    pub offset: i64,
+    /// End of what may be seen.
+    pub up_to: i64,
+    /// Most bytes.
+    pub max_bytes: usize,
+    /// Return one batch even if it is larger than `max_bytes`.
+    pub at_least_one: bool,
+}
+
+/// An offset found by time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// The record's offset.
+    pub offset: i64,
+    /// Its timestamp, ms.
+    pub timestamp: i64,
+}
+
+impl Log {
+    /// Reads from memory only; `None` when the range begins before what is kept there.
+    pub fn read_recent(&self, partition: &Partition, range: Range) -> Option<Vec<Chunk>> {
+        let mut out = Vec::new();
+        if range.offset < range.up_to {
+            let mut limit = Limit::new(range.max_bytes, range.at_least_one);
+            partition.recent.lock().read(range.offset, range.up_to, &mut limit, &mut out)?;
+        }
+        count(&out);
+        Some(out)
+    }
+
+    /// Reads whole batches from index and log. Blocks on the disk.
+    pub fn read(&self, partition: &Partition, range: Range) -> Result<Vec<Chunk>, StorageError> {
+        if range.offset >= range.up_to {
+            return Ok(Vec::new());
+        }
+        let out = self.0.retry(|shared| {
+            let mut limit = Limit::new(range.max_bytes, range.at_least_one);
+            let mut locations = Vec::new();
+            for row in shared.index.batches(partition.id, range.offset) {
+                let row = row?;
+                if row.last_offset >= range.up_to || !limit.take(row.location.len as usize) {
+                    break;
+                }
+                locations.push(row.location);
+            }
+            shared.chunks(&locations)
+        })?;
+        count(&out);
+        Ok(out)
+    }
+
+    /// The first visible record with this timestamp or a later one. Blocks on the disk.
+    pub fn offset_for_timestamp(&self, partition: &Partition, timestamp: i64) -> Result<Option<TimedOffset>, StorageError> {
+        let (start, end) = (partition.log_start(), partition.high_watermark());
+        self.0.retry(|shared| {
+            let (mut low, mut high) = (start, end);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                match shared.index.batch(partition.id, middle)? {
+                    Some(row) if row.running_max_timestamp >= timestamp => high = row.base_offset.clamp(low, middle),
+                    Some(row) => low = row.last_offset + 1,
+                    None => high = middle,
+                }
+            }
+            // Compaction may have taken the very record that the row's maximum is of, hence more than one row.
+            for row in shared.index.batches(partition.id, low) {
+                let row = row?;
+                if row.base_offset >= end {
+                    break;
+                }
+                if row.max_timestamp < timestamp {
+                    continue;
+                }
+                if let Some(found) = shared.find_record(&row, |record| record.offset >= start && record.timestamp >= timestamp)? {
+                    return Ok(Some(found).filter(|found| found.offset < end));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The visible record with the highest timestamp, the first of several (KIP-734). Blocks on the disk.
+    pub fn max_timestamp(&self, partition: &Partition) -> Result<Option<TimedOffset>, StorageError> {
+        let end = partition.high_watermark();
+        let Some(last) = self.0.index.batch_before(partition.id, end)? else { return Ok(None) };
+        self.offset_for_timestamp(partition, last.running_max_timestamp).and_then(|found| match found {
+            Some(found) => Ok(Some(found)),
+            // The record that had it is gone: look at what is left.
+            None => self.max_timestamp_by_scan(partition, end),
+        })
+    }
+
+    fn max_timestamp_by_scan(&self, partition: &Partition, end: i64) -> Result<Option<TimedOffset>, StorageError> {
+        let mut max = None;
+        for row in self.0.index.batches(partition.id, partition.log_start()) {
+            let row = row?;
+            if row.base_offset >= end {
+                break;
+            }
+            max = max.max(Some(row.max_timestamp));
+        }
+        max.map_or(Ok(None), |max| self.offset_for_timestamp(partition, max))
+    }
+
+    /// Bytes of a partition's batches in the log. Costs two index reads.
+    pub fn size(&self, partition: &Partition) -> Result<u64, StorageError> {
+        let Some(first) = self.0.index.batch(partition.id, partition.log_start())? else { return Ok(0) };
+        let Some(last) = self.0.index.last_batch(partition.id)? else { return Ok(0) };
+        Ok((last.cumulative_bytes + u64::from(first.location.len)).saturating_sub(first.cumulative_bytes))
+    }
+}
+
+fn count(chunks: &[Chunk]) {
+    METRICS.fetched_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
+}
+
+/// Why one attempt to read failed.
+pub(super) enum Attempt {
+    /// The cleaner moved a file: its rows point elsewhere by now.
+    Gone(StorageError),
+    /// Anything else.
+    Failed(StorageError),
+}
+
+impl From<ReadError> for Attempt {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Gone(_) => Attempt::Gone(error.into()),
+            ReadError::Io { .. } => Attempt::Failed(error.into()),
+        }
+    }
+}
+
+impl From<krocket_store::IndexError> for Attempt {
+    fn from(error: krocket_store::IndexError) -> Self {
+        Attempt::Failed(error.into())
+    }
+}
+
+impl Shared {
+    pub(super) fn retry<T>(&self, mut attempt: impl FnMut(&Shared) -> Result<T, Attempt>) -> Result<T, StorageError> {
+        for _ in 0..RETRIES {
+            match attempt(self) {
+                Ok(value) => return Ok(value),
+                Err(Attempt::Failed(error)) => return Err(error),
+                Err(Attempt::Gone(_)) => {}
+            }
+        }
+        match attempt(self) {
+            Ok(value) => Ok(value),
+            Err(Attempt::Failed(error) | Attempt::Gone(error)) => Err(error),
+        }
+    }
+
+    /// Large batches as slices of their files, runs of small ones read with one call each.
+    fn chunks(&self, locations: &[Location]) -> Result<Vec<Chunk>, Attempt> {
+        let mut out = Vec::with_capacity(locations.len());
+        let mut rest: VecDeque<Location> = locations.iter().copied().collect();
+        let mut run = Vec::new();
+        while let Some(first) = rest.pop_front() {
+            let slice = self.reader.slice(first)?;
+            if first.len as usize >= SLICED {
+                out.push(Chunk::File(slice));
+                continue;
+            }
+            run.clear();
+            run.push(first);
+            let start = u64::from(first.offset);
+            let mut end = start + u64::from(first.len);
+            while let Some(next) = rest.front().filter(|next| next.file == first.file && (next.len as usize) < SLICED) {
+                let next_end = u64::from(next.offset) + u64::from(next.len);
+                if u64::from(next.offset) < end || u64::from(next.offset) - end > GAP || next_end - start > SPAN {
+                    break;
+                }
+                end = next_end;
+                run.extend(rest.pop_front());
+            }
+            let span = FileSlice { file: slice.file, offset: start, len: (end - start) as usize };
+            let bytes = span.read().map_err(|source| ReadError::Io { file: first.file, source })?;
+            out.extend(run.iter().map(|location| {
+                let at = (u64::from(location.offset) - start) as usize;
+                Chunk::Bytes(bytes.slice(at..at + location.len as usize))
+            }));
+        }
+        Ok(out)
+    }
+
+    /// The bytes of a row's batch.
+    pub(super) fn batch(&self, row: &BatchRow) -> Result<Bytes, Attempt> {
+        Ok(self.reader.read(row.location)?)
+    }
+
+    /// A row's records.
+    pub(super) fn records(&self, row: &BatchRow) -> Result<Records, Attempt> {
+        let batch = self.batch(row)?;
+        let damaged = |error: String| {
+            let message = format!("the batch at offset {} of file {} is damaged: {error}", row.base_offset, row.location.file);
+            tracing::error!("{message}");
+            Attempt::Failed(StorageError { message, passing: true })
+        };
+        let header = BatchHeader::read(&batch).map_err(|error| damaged(error.to_string()))?;
+        header.check_crc(&batch).map_err(|error| damaged(error.to_string()))?;
+        Records::open(&batch, &header, MAX_DECOMPRESSED).map_err(|error| damaged(error.to_string()))
+    }
+
+    fn find_record(&self, row: &BatchRow, wanted: impl Fn(&TimedOffset) -> bool) -> Result<Option<TimedOffset>, Attempt> {
+        let records = self.records(row)?;
+        for record in &records {
+            let record = record.map_err(|error| Attempt::Failed(StorageError { message: error.to_string(), passing: true }))?;
+            let timed = TimedOffset { offset: record.offset, timestamp: record.timestamp };
+            if wanted(&timed) {
+                return Ok(Some(timed));
+            }
+        }
+        Ok(None)
+    }
+}

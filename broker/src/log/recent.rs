@@ -1,0 +1,101 @@
+//! The newest batches of a partition in memory, so that a consumer at the tail costs neither index nor file reads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use krocket_protocol::chunk::Chunk;
+use krocket_protocol::records::batch::{HEADER_LEN, patch};
+use krocket_store::BatchRow;
+
+use super::LEADER_EPOCH;
+use super::partition::Partition;
+
+/// A batch as appended: its header is patched, its body shares memory with the request that brought it.
+#[derive(Clone, Debug)]
+pub(super) struct Cached {
+    pub(super) row: BatchRow,
+    header: Bytes,
+    body: Bytes,
+}
+
+impl Cached {
+    pub(super) fn new(row: BatchRow, batch: &Bytes) -> Self {
+        let mut header = batch[..HEADER_LEN].to_vec();
+        patch(&mut header, row.base_offset, LEADER_EPOCH);
+        Cached { row, header: header.into(), body: batch.slice(HEADER_LEN..) }
+    }
+
+    fn len(&self) -> usize {
+        self.header.len() + self.body.len()
+    }
+}
+
+/// Contiguous rows up to the log's end.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    batches: VecDeque<Cached>,
+}
+
+impl Recent {
+    /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late.
+    pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, out: &mut Vec<Chunk>) -> Option<()> {
+        if self.batches.front()?.row.base_offset > offset {
+            return None;
+        }
+        let first = self.batches.partition_point(|batch| batch.row.last_offset < offset);
+        for batch in self.batches.range(first..) {
+            if batch.row.last_offset >= up_to || !limit.take(batch.len()) {
+                break;
+            }
+            out.push(Chunk::Bytes(batch.header.clone()));
+            out.push(Chunk::Bytes(batch.body.clone()));
+        }
+        Some(())
+    }
+
+    /// Forgets batches that end before `log_start`.
+    pub(super) fn trim(&mut self, log_start: i64) {
+        while self.batches.front().is_some_and(|batch| batch.row.last_offset < log_start) {
+            self.batches.pop_front();
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.batches = VecDeque::new();
+    }
+}
+
+/// Keeps the memory of all partitions' newest batches within bounds: first in, first out. The writer's own.
+#[derive(Debug)]
+pub(super) struct Ring {
+    entries: VecDeque<(Arc<Partition>, i64, usize)>,
+    bytes: usize,
+    max_bytes: usize,
+    max_batches: usize,
+}
+
+impl Ring {
+    pub(super) fn new(max_bytes: usize, max_batches: usize) -> Self {
+        Ring { entries: VecDeque::new(), bytes: 0, max_bytes, max_batches }
+    }
+
+    /// Remembers a batch and forgets the oldest ones.
+    pub(super) fn push(&mut self, partition: &Arc<Partition>, cached: Cached) {
+        let len = cached.len();
+        self.entries.push_back((partition.clone(), cached.row.last_offset, len));
+        self.bytes += len;
+        partition.recent.lock().batches.push_back(cached);
+        while self.bytes > self.max_bytes || self.entries.len() > self.max_batches {
+            let Some((partition, last_offset, len)) = self.entries.pop_front() else { break };
+            self.bytes -= len;
+            let mut recent = partition.recent.lock();
+            if recent.batches.front().is_some_and(|batch| batch.row.last_offset <= last_offset) {
+                recent.batches.pop_front();
+            }
+            if recent.batches.is_empty() {
+                recent.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! The one thread that writes: it assigns offsets, checks sequences and appends, a group of commands at a time.
+//!
+//! A group is prepared in memory, written with one append, applied to the index with one commit, and only then
+//! published and answered. When the append fails, everything that the preparation changed is taken back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use krocket_protocol::records::BatchHeader;
+use krocket_store::op::REPLACEMENT;
+use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, IndexError, NewBatch, Rows};
+use tracing::error;
+
+use super::LEADER_EPOCH;
+use super::append::{Answer, Append, Appended, Durability, Write};
+use super::error::{AppendError, StorageError};
+use super::metrics::METRICS;
+use super::partition::{Partition, State, Tracked};
+use super::producers::{Numbered, Producer, Sequence};
+use super::recent::{Cached, Ring};
+use super::sync::{Round, Waiting};
+use super::{DELETED, Shared, tables};
+
+/// Batches of idempotent producers after which a partition's producers are written down again.
+const SNAPSHOT_INTERVAL: u32 = 512;
+/// A group is written when it is this large.
+const GROUP_BYTES: usize = 8 << 20;
+const GROUP_FRAMES: usize = 4096;
+
+/// What the writer is asked to do.
+pub(super) enum Command {
+    Append(Append, Answer<Appended, AppendError>),
+    Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    /// Moves the log start; to [`DELETED`] it takes the partition away.
+    Trim { partition: Arc<Partition>, to: i64, durability: Durability, answer: Answer<(), StorageError> },
+    Compact { partition: Arc<Partition>, changes: Vec<Change>, answer: Answer<(), StorageError> },
+}
+
+/// What compaction does to a batch.
+pub(super) struct Change {
+    /// The batch's row as compaction read it.
+    pub(super) row: BatchRow,
+    /// The same batch with fewer records; `None` when none is left.
+    pub(super) batch: Option<bytes::Bytes>,
+}
+
+/// The writer thread's state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    appender: Appender,
+    ring: Ring,
+    snapshots_due: Vec<Arc<Partition>>,
+    /// Log and index disagree: only a restart helps.
+    failed: Option<StorageError>,
+}
+
+/// Commands that are written together.
+#[derive(Default)]
+struct Group {
+    frames: Vec<Frame>,
+    bytes: usize,
+    pending: Vec<Pending>,
+}
+
+enum Pending {
+    Append { append: Append, seed: Seed, undo: Undo, answer: Answer<Appended, AppendError> },
+    Duplicate { durability: Durability, appended: Appended, answer: Answer<Appended, AppendError> },
+    Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    Trim { partition: Arc<Partition>, to: i64, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    Compact { partition: Arc<Partition>, changes: Vec<Change>, writes: Vec<Write>, answer: Answer<(), StorageError> },
+    Snapshot { partition: Arc<Partition>, write: Write },
+}
+
+/// What an append's index row needs beside its header.
+struct Seed {
+    base_offset: i64,
+    running_max_timestamp: i64,
+    cumulative_bytes: u64,
+}
+
+/// A partition's state before an append.
+struct Undo {
+    running_max_timestamp: i64,
+    cumulative_bytes: u64,
+    producer: Option<(i64, Option<Producer>)>,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, appender: Appender, ring: Ring) -> Self {
+        Writer { shared, appender, ring, snapshots_due: Vec::new(), failed: None }
+    }
+
+    /// Runs until the queue is closed and empty.
+    pub(super) fn run(mut self) {
+        let shared = self.shared.clone();
+        let mut commands = Vec::new();
+        let mut group = Group::default();
+        while shared.commands.take(&mut commands) {
+            for command in commands.drain(..) {
+                // These read the index, which has to be complete, and nothing may refer to what they remove.
+                let alone = matches!(command, Command::Trim { .. } | Command::Compact { .. });
+                if alone || group.bytes >= GROUP_BYTES || group.frames.len() >= GROUP_FRAMES {
+                    self.write(&mut group);
+                }
+                self.prepare(command, &mut group);
+                if alone {
+                    self.write(&mut group);
+                }
+            }
+            self.prepare_snapshots(&mut group);
+            self.write(&mut group);
+        }
+        shared.rounds.close();
+    }
+
+    fn prepare(&mut self, command: Command, group: &mut Group) {
+        match command {
+            Command::Append(append, answer) => self.prepare_append(append, answer, group),
+            Command::Commit { writes, durability, answer } => match self.frame(None, &writes, group) {
+                Ok(_) => group.pending.push(Pending::Commit { writes, durability, answer }),
+                Err(error) => drop(answer.send(Err(error))),
+            },
+            Command::Trim { partition, to, durability, answer } => {
+                match self.prepare_trim(&partition, to, group) {
+                    Ok(writes) => group.pending.push(Pending::Trim { partition, to, writes, durability, answer }),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Command::Compact { partition, changes, answer } => {
+                match self.prepare_compact(&partition, &changes, group) {
+                    Ok(writes) => group.pending.push(Pending::Compact { partition, changes, writes, answer }),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+        }
+    }
+
+    fn prepare_append(&mut self, append: Append, answer: Answer<Appended, AppendError>, group: &mut Group) {
+        match self.try_append(&append, group) {
+            Ok(Prepared::New { seed, undo }) => {
+                group.pending.push(Pending::Append { append, seed, undo, answer });
+            }
+            Ok(Prepared::Duplicate(appended)) => {
+                let durability = append.durability;
+                group.pending.push(Pending::Duplicate { durability, appended, answer });
+            }
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    fn try_append(&mut self, append: &Append, group: &mut Group) -> Result<Prepared, AppendError> {
+        let partition = &append.partition;
+        if partition.is_deleted() {
+            return Err(AppendError::Deleted);
+        }
+        let mut state = partition.state.lock();
+        let numbered = Numbered::of(&append.header);
+        if let Some(numbered) = &numbered
+            && let Sequence::Duplicate { base_offset, .. } =
+                self.tracked(partition, &mut state)?.producers.check(numbered)?
+        {
+            let log_start_offset = partition.log_start();
+            return Ok(Prepared::Duplicate(Appended { base_offset, log_start_offset, duplicate: true }));
+        }
+        let base_offset = partition.log_end();
+        let running_max_timestamp = state.running_max_timestamp.max(append.header.max_timestamp);
+        let cumulative_bytes = state.cumulative_bytes + append.batch.len() as u64;
+        let batch = NewBatch {
+            partition: partition.id,
+            base_offset,
+            leader_epoch: LEADER_EPOCH,
+            flags: 0,
+            running_max_timestamp,
+            cumulative_bytes,
+            marks: &append.marks,
+            batch: append.batch.clone(),
+        };
+        self.frame(batch.into(), &append.puts, group)?;
+        let producer = numbered.map(|numbered| {
+            let tracked = state.producers.get_or_insert_default();
+            tracked.since_snapshot += 1;
+            if tracked.since_snapshot == SNAPSHOT_INTERVAL {
+                self.snapshots_due.push(partition.clone());
+            }
+            let old = tracked.producers.record(&numbered, base_offset, self.shared.clock.now_ms());
+            (numbered.producer_id, old)
+        });
+        let undo = Undo {
+            running_max_timestamp: std::mem::replace(&mut state.running_max_timestamp, running_max_timestamp),
+            cumulative_bytes: std::mem::replace(&mut state.cumulative_bytes, cumulative_bytes),
+            producer,
+        };
+        partition.set_log_end(base_offset + i64::from(append.header.last_offset_delta) + 1);
+        let seed = Seed { base_offset, running_max_timestamp, cumulative_bytes };
+        Ok(Prepared::New { seed, undo })
+    }
+
+    /// Adds a frame to the group.
+    fn frame(&self, batch: Option<NewBatch<'_>>, writes: &[Write], group: &mut Group) -> Result<(), StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut builder = FrameBuilder::new();
+        if let Some(batch) = batch {
+            builder.batch(batch);
+        }
+        add_writes(&mut builder, writes);
+        self.add_frame(builder, group)
+    }
+
+    fn add_frame(&self, mut builder: FrameBuilder, group: &mut Group) -> Result<(), StorageError> {
+        let frame = builder.build()?;
+        group.bytes += frame.disk_len();
+        group.frames.push(frame);
+        Ok(())
+    }
+
+    fn prepare_trim(&mut self, partition: &Arc<Partition>, to: i64, group: &mut Group) -> Result<Vec<Write>, StorageError> {
+        let key = partition.id.to_be_bytes().to_vec();
+        let start = Write::Put { table: tables::LOG_STARTS, key: key.clone(), value: to.to_be_bytes().to_vec() };
+        let writes = if to == DELETED {
+            vec![
+                start,
+                Write::Delete { table: tables::PRODUCERS, key: key.clone() },
+                Write::Delete { table: tables::COMPACTIONS, key },
+            ]
+        } else {
+            // The batches that go are what the producers' state would be rebuilt from.
+            let snapshot = self.snapshot(partition)?;
+            snapshot.into_iter().chain([start]).collect()
+        };
+        self.frame(None, &writes, group)?;
+        Ok(writes)
+    }
+
+    fn prepare_compact(
+        &mut self,
+        partition: &Arc<Partition>,
+        changes: &[Change],
+        group: &mut Group,
+    ) -> Result<Vec<Write>, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut builder = FrameBuilder::new();
+        for Change { row, batch } in changes {
+            match batch {
+                Some(batch) => builder.batch(NewBatch {
+                    partition: partition.id,
+                    base_offset: row.base_offset,
+                    leader_epoch: LEADER_EPOCH,
+                    flags: row.flags | REPLACEMENT,
+                    running_max_timestamp: row.running_max_timestamp,
+                    cumulative_bytes: row.cumulative_bytes,
+                    marks: &row.marks,
+                    batch: batch.clone(),
+                }),
+                None => builder.drop_batches(partition.id, row.base_offset, row.last_offset),
+            };
+        }
+        let writes: Vec<Write> = self.snapshot(partition)?.into_iter().collect();
+        add_writes(&mut builder, &writes);
+        self.add_frame(builder, group)?;
+        Ok(writes)
+    }
+
+    fn prepare_snapshots(&mut self, group: &mut Group) {
+        for partition in std::mem::take(&mut self.snapshots_due) {
+            if partition.is_deleted() {
+                continue;
+            }
+            // Left out on an error: more batches are replayed at the next start, that is all.
+            let Ok(Some(write)) = self.snapshot(&partition) else { continue };
+            if self.frame(None, std::slice::from_ref(&write), group).is_ok() {
+                group.pending.push(Pending::Snapshot { partition, write });
+            }
+        }
+    }
+
+    /// A partition's producers as of its log end; `None` when there are none.
+    fn snapshot(&self, partition: &Partition) -> Result<Option<Write>, StorageError> {
+        let mut state = partition.state.lock();
+        let tracked = self.tracked(partition, &mut state)?;
+        if tracked.producers.is_empty() {
+            return Ok(None);
+        }
+        let value = tracked.producers.snapshot(partition.log_end());
+        Ok(Some(Write::Put { table: tables::PRODUCERS, key: partition.id.to_be_bytes().to_vec(), value }))
+    }
+
+    fn tracked<'a>(&self, partition: &Partition, state: &'a mut State) -> Result<&'a mut Tracked, StorageError> {
+        match &mut state.producers {
+            Some(_) => {}
+            empty => *empty = Some(Box::new(self.shared.load_producers(partition.id)?)),
+        }
+        Ok(state.producers.as_mut().expect("just loaded"))
+    }
+
+    /// Writes, applies, publishes and answers the group, and leaves it empty.
+    fn write(&mut self, group: &mut Group) {
+        let Group { mut frames, pending, .. } = std::mem::take(group);
+        if pending.is_empty() {
+            return;
+        }
+        let started = Instant::now();
+        let appended = match self.append(&mut frames) {
+            Ok(appended) => appended,
+            Err(error) => {
+                METRICS.append_errors.inc();
+                error!(%error, commands = pending.len(), "the log cannot be written");
+                return undo(pending, &error);
+            }
+        };
+        let end = self.appender.end();
+        let mut rows = self.shared.index.rows();
+        let batch_rows = match apply(&mut rows, &pending, &appended) {
+            Ok(batch_rows) => batch_rows,
+            Err(error) => {
+                // What is in the log is there; only a restart can bring the index up to it.
+                let error = StorageError::from(error);
+                error!(%error, "the index cannot be read: the log stops until it is restarted");
+                self.failed = Some(error.clone());
+                return fail(pending, &error);
+            }
+        };
+        if let Err(error) = rows.commit(end) {
+            // The index keeps the rows and takes them with the next commit; what was appended stays.
+            let error = StorageError::from(error);
+            error!(%error, "the index cannot be written");
+            return fail(pending, &error);
+        }
+        METRICS.append_seconds.observe(started.elapsed().as_secs_f64());
+        METRICS.group_batches.observe(frames.len() as f64);
+        self.finish(pending, batch_rows, end);
+    }
+
+    fn append(&mut self, frames: &mut [Frame]) -> Result<Vec<store::Appended>, StorageError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if frames.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.appender.append(frames).map_err(StorageError::from)
+    }
+
+    /// Makes the group visible and answers it, or leaves both to the sync thread.
+    fn finish(&mut self, pending: Vec<Pending>, batch_rows: Vec<BatchRow>, end: store::Position) {
+        let mut round = Round { end, publish: Vec::new(), answers: Vec::new() };
+        let published = self.shared.published.load(Ordering::Acquire);
+        let mut batch_rows = batch_rows.into_iter();
+        let (mut bytes, mut records) = (0, 0);
+        for pending in pending {
+            match pending {
+                Pending::Append { append, seed, answer, .. } => {
+                    let Append { partition, batch, header, durability, .. } = append;
+                    let row = batch_rows.next().expect("a row for each append");
+                    let (high_watermark, len) = (row.last_offset + 1, batch.len());
+                    bytes += len as u64;
+                    records += header.count as u64;
+                    self.ring.push(&partition, Cached::new(row, &batch));
+                    let log_start_offset = partition.log_start();
+                    let mut state = partition.state.lock();
+                    if durability == Durability::Synced || state.unsynced > published {
+                        state.unsynced = end;
+                        drop(state);
+                        round.publish.push((partition, high_watermark, len as i64));
+                    } else {
+                        drop(state);
+                        partition.publish(high_watermark, len as i64);
+                    }
+                    let appended = Appended { base_offset: seed.base_offset, log_start_offset, duplicate: false };
+                    round.settle(durability, Waiting::Append(answer, appended));
+                }
+                Pending::Duplicate { durability, appended, answer } => {
+                    round.settle(durability, Waiting::Append(answer, appended));
+                }
+                Pending::Commit { durability, answer, .. } => round.settle(durability, Waiting::Commit(answer)),
+                Pending::Trim { partition, to, durability, answer, .. } => {
+                    if to == DELETED {
+                        partition.mark_deleted();
+                        partition.recent.lock().clear();
+                        self.shared.partitions.remove(&partition.id);
+                    } else {
+                        partition.move_log_start(to);
+                        partition.recent.lock().trim(to);
+                    }
+                    round.settle(durability, Waiting::Commit(answer));
+                }
+                Pending::Compact { partition, answer, .. } => {
+                    partition.recent.lock().clear();
+                    round.settle(Durability::Written, Waiting::Commit(answer));
+                }
+                Pending::Snapshot { partition, .. } => {
+                    if let Some(tracked) = &mut partition.state.lock().producers {
+                        tracked.since_snapshot = 0;
+                    }
+                }
+            }
+        }
+        METRICS.appended_bytes.inc_by(bytes);
+        METRICS.appended_records.inc_by(records);
+        if !round.publish.is_empty() || !round.answers.is_empty() {
+            // The sync thread outlives this one.
+            let _ = self.shared.rounds.push(round);
+        }
+    }
+}
+
+enum Prepared {
+    New { seed: Seed, undo: Undo },
+    Duplicate(Appended),
+}
+
+fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
+    for write in writes {
+        match write {
+            Write::Put { table, key, value } => builder.put(*table, key, value),
+            Write::Delete { table, key } => builder.delete(*table, key),
+        };
+    }
+}
+
+/// Turns what was appended into index rows; the rows of new batches are returned in order.
+fn apply(rows: &mut Rows, pending: &[Pending], appended: &[store::Appended]) -> Result<Vec<BatchRow>, IndexError> {
+    let mut appended = appended.iter();
+    let mut batch_rows = Vec::with_capacity(pending.len());
+    for pending in pending {
+        if matches!(pending, Pending::Duplicate { .. }) {
+            continue;
+        }
+        let frame = appended.next().expect("a frame for each");
+        match pending {
+            Pending::Append { append, seed, .. } => {
+                let header = BatchHeader {
+                    base_offset: seed.base_offset,
+                    leader_epoch: LEADER_EPOCH,
+                    ..append.header
+                };
+                let (running_max, cumulative) = (seed.running_max_timestamp, seed.cumulative_bytes);
+                let row = BatchRow::new(&header, frame.batches[0], running_max, cumulative, 0, &append.marks);
+                rows.put_batch(append.partition.id, &row)?;
+                apply_writes(rows, frame.position, &append.puts)?;
+                batch_rows.push(row);
+            }
+            Pending::Commit { writes, .. } => apply_writes(rows, frame.position, writes)?,
+            Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
+            Pending::Trim { partition, to, writes, .. } => {
+                apply_writes(rows, frame.position, writes)?;
+                rows.delete_batches(partition.id, *to)?;
+            }
+            Pending::Compact { partition, changes, writes, .. } => {
+                let mut locations = frame.batches.iter();
+                for Change { row, batch } in changes {
+                    let Some(batch) = batch else {
+                        rows.drop_batches(partition.id, row.base_offset, row.last_offset)?;
+                        continue;
+                    };
+                    let location = *locations.next().expect("a location for each batch");
+                    let header = BatchHeader::read(batch).expect("checked when the frame was built");
+                    let header = BatchHeader { leader_epoch: LEADER_EPOCH, ..header };
+                    let (running_max, cumulative) = (row.running_max_timestamp, row.cumulative_bytes);
+                    let flags = row.flags | REPLACEMENT;
+                    let row = BatchRow::new(&header, location, running_max, cumulative, flags, &row.marks);
+                    rows.put_batch(partition.id, &row)?;
+                }
+                apply_writes(rows, frame.position, writes)?;
+            }
+            Pending::Duplicate { .. } => {}
+        }
+    }
+    Ok(batch_rows)
+}
+
+fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) -> Result<(), IndexError> {
+    for write in writes {
+        match write {
+            Write::Put { table, key, value } => rows.put(position, *table, key, value)?,
+            Write::Delete { table, key } => rows.delete(*table, key)?,
+        }
+    }
+    Ok(())
+}
+
+/// Takes back what the preparation of a group changed, newest first, and answers with the error.
+fn undo(pending: Vec<Pending>, error: &StorageError) {
+    for pending in pending.iter().rev() {
+        let Pending::Append { append, seed, undo, .. } = pending else { continue };
+        let mut state = append.partition.state.lock();
+        state.running_max_timestamp = undo.running_max_timestamp;
+        state.cumulative_bytes = undo.cumulative_bytes;
+        if let (Some((producer_id, old)), Some(tracked)) = (&undo.producer, &mut state.producers) {
+            tracked.producers.restore(*producer_id, old.clone());
+        }
+        append.partition.set_log_end(seed.base_offset);
+    }
+    fail(pending, error);
+}
+
+fn fail(pending: Vec<Pending>, error: &StorageError) {
+    for pending in pending {
+        match pending {
+            Pending::Append { answer, .. } | Pending::Duplicate { answer, .. } => {
+                drop(answer.send(Err(error.clone().into())));
+            }
+            Pending::Commit { answer, .. } | Pending::Trim { answer, .. } | Pending::Compact { answer, .. } => {
+                drop(answer.send(Err(error.clone())));
+            }
+            Pending::Snapshot { .. } => {}
+        }
+    }
+}
