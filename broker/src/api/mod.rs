@@ -1,1 +1,27 @@
 //! One file per Kafka API: what the embedded broker does for it.
+
+pub(crate) mod delete_records;
+pub(crate) mod describe_producers;
+pub(crate) mod fetch;
+pub(crate) mod init_producer_id;
+pub(crate) mod list_offsets;
+pub(crate) mod offset_for_leader_epoch;
+pub(crate) mod produce;
+
+use std::sync::Arc;
+
+use krocket_protocol::ErrorCode;
+
+use crate::Broker;
+use crate::log::{LEADER_EPOCH, Partition};
+
+/// The partition, if it is there and the client's idea of its leader epoch (-1 for none) is right.
+fn partition_of(broker: &Broker, topic: &str, index: i32, epoch: i32) -> Result<Arc<Partition>, ErrorCode> {
+    let topic = broker.topics.get(topic).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    let partition = topic.partition(index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+    match epoch {
+        epoch if epoch > LEADER_EPOCH => Err(ErrorCode::UnknownLeaderEpoch),
+        epoch if (0..LEADER_EPOCH).contains(&epoch) => Err(ErrorCode::FencedLeaderEpoch),
+        _ => Ok(partition),
+    }
+}

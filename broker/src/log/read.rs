@@ -76,7 +76,6 @@ impl Log {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
             partition.recent.lock().read(range.offset, range.up_to, &mut limit, &mut out)?;
         }
-        count(&out);
         Some(out)
     }
 
@@ -85,7 +84,7 @@ impl Log {
         if range.offset >= range.up_to {
             return Ok(Vec::new());
         }
-        let out = self.0.retry(|shared| {
+        self.0.retry(|shared| {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
             let mut locations = Vec::new();
             for row in shared.index.batches(partition.id, range.offset) {
@@ -96,9 +95,7 @@ impl Log {
                 locations.push(row.location);
             }
             shared.chunks(&locations)
-        })?;
-        count(&out);
-        Ok(out)
+        })
     }
 
     /// The first visible record with this timestamp or a later one. Blocks on the disk.
@@ -154,16 +151,17 @@ impl Log {
         max.map_or(Ok(None), |max| self.offset_for_timestamp(partition, max))
     }
 
+    /// Counts bytes that were read and sent.
+    pub fn count_fetched(&self, bytes: usize) {
+        METRICS.fetched_bytes.inc_by(bytes as u64);
+    }
+
     /// Bytes of a partition's batches in the log. Costs two index reads.
     pub fn size(&self, partition: &Partition) -> Result<u64, StorageError> {
         let Some(first) = self.0.index.batch(partition.id, partition.log_start())? else { return Ok(0) };
         let Some(last) = self.0.index.last_batch(partition.id)? else { return Ok(0) };
         Ok((last.cumulative_bytes + u64::from(first.location.len)).saturating_sub(first.cumulative_bytes))
     }
-}
-
-fn count(chunks: &[Chunk]) {
-    METRICS.fetched_bytes.inc_by(chunks.iter().map(|chunk| chunk.len() as u64).sum());
 }
 
 /// Why one attempt to read failed.

@@ -54,6 +54,11 @@ impl Watch {
         self.waiter.missing.store(missing.max(1), Ordering::Release);
     }
 
+    /// Counts bytes that are there already.
+    pub fn found(&self, bytes: i64) {
+        self.waiter.missing.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
     /// Resolves when the bytes have come, or when a partition's start moved or it was deleted.
     pub async fn ready(&self) {
         poll_fn(|context| {

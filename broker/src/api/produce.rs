@@ -1,0 +1,228 @@
+//! Produce: one batch per partition, checked as Kafka checks it, appended as the bytes that came.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use krocket_protocol::records::batch::{self, BatchHeader};
+use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate};
+use krocket_protocol::records::Codec;
+use krocket_protocol::{ErrorCode, StrBytes};
+use krocket_stack::{Error, Request, Response};
+
+use crate::Broker;
+use crate::log::{Append, AppendError, Appending, Durability, MAX_DECOMPRESSED};
+use crate::topics::{Topic, TopicConfig};
+
+/// First version that may carry zstd (KIP-110).
+const ZSTD_VERSION: i16 = 7;
+/// First version that names topics by id (KIP-516).
+const TOPIC_ID_VERSION: i16 = 13;
+/// A write is not given up before this, whatever the request's timeout: one replica answers as fast as its disk.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Validates and queues every batch before the first wait, so that requests of a connection stay in order; then waits.
+pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response, Error> {
+    let (head, request) = request.into_message::<ProduceRequest>()?;
+    let started: Vec<_> =
+        request.topic_data.into_iter().map(|topic| start_topic(broker, head.version, request.acks, topic)).collect();
+    if request.acks == 0 {
+        return finish_unanswered(started);
+    }
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT);
+    let deadline = tokio::time::Instant::now() + timeout;
+    let mut responses = Vec::with_capacity(started.len());
+    for topic in started {
+        let partitions = join_all(topic.partitions.into_iter().map(|partition| partition.finish(deadline))).await;
+        responses.push(topic.response.with_partition_responses(partitions));
+    }
+    Ok(Response::new(ProduceResponse::default().with_responses(responses)))
+}
+
+/// acks=0: nothing is awaited and nothing answered. Where a batch was refused the connection is closed, as Kafka does:
+/// it is the only way to tell the client.
+fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error> {
+    let refused = started.into_iter().flat_map(|topic| topic.partitions).find_map(|partition| match partition {
+        Started::Refused(response) => Some(response),
+        Started::Queued { .. } => None,
+    });
+    match refused {
+        None => Ok(Response::None),
+        Some(response) => {
+            let message = response.error_message.as_deref().unwrap_or("no reason").to_owned();
+            Err(Error::Close(format!("a batch produced with acks=0 was refused: {message}")))
+        }
+    }
+}
+
+struct StartedTopic {
+    response: TopicProduceResponse,
+    partitions: Vec<Started>,
+}
+
+/// One partition's batch on its way.
+enum Started {
+    Refused(PartitionProduceResponse),
+    Queued { index: i32, log_append_time_ms: i64, appending: Appending },
+}
+
+impl Started {
+    async fn finish(self, deadline: tokio::time::Instant) -> PartitionProduceResponse {
+        let (index, log_append_time_ms, appending) = match self {
+            Started::Refused(response) => return response,
+            Started::Queued { index, log_append_time_ms, appending } => (index, log_append_time_ms, appending),
+        };
+        match tokio::time::timeout_at(deadline, appending).await {
+            Ok(Ok(appended)) => PartitionProduceResponse::default()
+                .with_index(index)
+                .with_base_offset(appended.base_offset)
+                .with_log_append_time_ms(log_append_time_ms)
+                .with_log_start_offset(appended.log_start_offset),
+            Ok(Err(error)) => Refusal::from(error).response(index),
+            Err(_) => Refusal::new(ErrorCode::RequestTimedOut, "the disk did not answer in time").response(index),
+        }
+    }
+}
+
+/// Why a partition's batch is not taken.
+struct Refusal {
+    code: ErrorCode,
+    message: String,
+    records: Vec<(i32, String)>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Refusal { code, message: message.into(), records: Vec::new() }
+    }
+
+    fn response(self, index: i32) -> PartitionProduceResponse {
+        let records = self.records.into_iter().map(|(index, message)| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(index)
+                .with_batch_index_error_message(Some(StrBytes::from_string(message)))
+        });
+        PartitionProduceResponse::default()
+            .with_index(index)
+            .with_error_code(self.code.code())
+            .with_base_offset(-1)
+            .with_log_append_time_ms(-1)
+            .with_log_start_offset(-1)
+            .with_record_errors(records.collect())
+            .with_error_message(Some(StrBytes::from_string(self.message)))
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Refusal { code: rejection.code, message: rejection.message, records: rejection.records }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Refusal::new(error.code(), error.to_string())
+    }
+}
+
+fn start_topic(broker: &Broker, version: i16, acks: i16, topic: TopicProduceData) -> StartedTopic {
+    let by_id = version >= TOPIC_ID_VERSION;
+    let found = if by_id { broker.topics.by_id(topic.topic_id) } else { broker.topics.get(&topic.name) };
+    let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+    let start = |data: PartitionProduceData| {
+        let index = data.index;
+        let found = found.as_deref().ok_or_else(|| Refusal::new(unknown, "no such topic"));
+        let started = found.and_then(|found| start_partition(broker, version, acks, found, data));
+        started.unwrap_or_else(|refusal| Started::Refused(refusal.response(index)))
+    };
+    let partitions = topic.partition_data.into_iter().map(start).collect();
+    let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
+    StartedTopic { response, partitions }
+}
+
+fn start_partition(
+    broker: &Broker,
+    version: i16,
+    acks: i16,
+    topic: &Topic,
+    data: PartitionProduceData,
+) -> Result<Started, Refusal> {
+    let config = topic.config.load();
+    let durability = match acks {
+        0 => Durability::None,
+        1 => Durability::Written,
+        -1 => Durability::Synced,
+        _ => return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks}: only -1, 0 and 1 are known"))),
+    };
+    let durability = if config.sync_every_write { Durability::Synced } else { durability };
+    let partition = topic
+        .partition(data.index)
+        .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition"))?;
+    let batch = data.records.unwrap_or_default();
+    let now_ms = broker.log.clock().now_ms();
+    let (batch, header) = check(version, batch, &config, now_ms)?;
+    let append =
+        Append { partition, batch, header, durability, puts: Vec::new(), marks: Bytes::new() };
+    let appending = broker.log.append(append);
+    let log_append_time_ms = if config.log_append_time { now_ms } else { -1 };
+    Ok(Started::Queued { index: data.index, log_append_time_ms, appending })
+}
+
+/// Checks a batch and brings its header to what the log keeps.
+///
+/// Every record is walked, compressed or not, as Kafka does: whatever is in the log can be read by every client. The
+/// walk streams and costs a fraction of what compressing did; memory is bounded whatever the batch claims.
+fn check(version: i16, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
+    if batch.is_empty() {
+        return Err(Refusal::new(ErrorCode::InvalidRecord, "a partition without a record batch"));
+    }
+    if batch.len() > config.max_message_bytes {
+        let message =
+            format!("a batch of {} bytes: max.message.bytes is {}", batch.len(), config.max_message_bytes);
+        return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
+    }
+    let timestamps = if config.log_append_time {
+        Timestamps::LogAppend
+    } else {
+        Timestamps::Create {
+            earliest: now_ms.saturating_sub(config.timestamp_before_max_ms),
+            latest: now_ms.saturating_add(config.timestamp_after_max_ms),
+        }
+    };
+    let rules = Rules { key_required: config.compact, timestamps, max_decompressed: MAX_DECOMPRESSED };
+    let mut validated = validate(&batch, &rules)?;
+    let header = &mut validated.header;
+    if header.base_offset != 0 {
+        return Err(Refusal::new(ErrorCode::InvalidRecord, format!("base offset {}: 0 was expected", header.base_offset)));
+    }
+    if header.is_transactional() {
+        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not served yet"));
+    }
+    if header.codec() == Some(Codec::Zstd) && version < ZSTD_VERSION {
+        let message = format!("zstd needs Produce version {ZSTD_VERSION}");
+        return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message));
+    }
+    if config.log_append_time {
+        batch = rewrite(&batch, |batch| batch::stamp_log_append_time(batch, now_ms));
+        validated.header = reread(&batch)?;
+    } else if header.max_timestamp != validated.max_timestamp {
+        batch = rewrite(&batch, |batch| batch::set_max_timestamp(batch, validated.max_timestamp));
+        validated.header = reread(&batch)?;
+    }
+    Ok((batch, validated.header))
+}
+
+fn rewrite(batch: &[u8], change: impl FnOnce(&mut [u8])) -> Bytes {
+    let mut bytes = BytesMut::from(batch);
+    change(&mut bytes);
+    bytes.freeze()
+}
+
+fn reread(batch: &[u8]) -> Result<BatchHeader, Refusal> {
+    BatchHeader::read(batch).map_err(|error| Refusal::from(Rejection::from(error)))
+}
