@@ -10,6 +10,8 @@ pub mod settings;
 pub mod topics;
 
 mod dispatch;
+mod fetch_session;
+mod producer_ids;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +21,9 @@ pub use settings::Settings;
 /// Why the broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] krocket_store::StoreError),
     /// A broker config of the configuration file.
     #[error(transparent)]
     Config(#[from] config::InvalidConfig),
@@ -32,12 +37,24 @@ pub struct Broker {
     pub configs: config::Configs,
     /// Topics and their configurations.
     pub topics: topics::Topics,
+    /// What is stored, and where it is stored.
+    pub log: log::Log,
+    sessions: fetch_session::Sessions,
+    producer_ids: producer_ids::ProducerIds,
 }
 
 impl Broker {
     /// Opens the data folder, recovering whatever a crash left, and loads topics and groups.
-    pub fn open(_data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
+    pub fn open(data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
         let configs = config::Configs::new(settings.configs.clone())?;
-        Ok(Arc::new(Broker { settings, configs, topics: topics::Topics::default() }))
+        let log = log::Log::open(data_dir, log::LogConfig::default())?;
+        Ok(Arc::new(Broker {
+            settings,
+            configs,
+            topics: topics::Topics::default(),
+            log,
+            sessions: fetch_session::Sessions::default(),
+            producer_ids: producer_ids::ProducerIds::default(),
+        }))
     }
 }

@@ -18,6 +18,9 @@ pub mod tables;
 mod watch;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use dashmap::DashMap;
-use krocket_store::{Index, LogReader, Store};
+use krocket_store::{Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -101,7 +104,7 @@ struct Shared {
 impl Log {
     /// Opens the data folder, recovers what a crash left, and starts the log's threads.
     pub fn open(dir: &Path, config: LogConfig) -> Result<Self, krocket_store::StoreError> {
-        let opened = Store::open(dir, config.store.clone(), &mut replay::apply)?;
+        let opened = krocket_store::open(dir, config.store.clone(), &mut replay::apply)?;
         // What a killed process wrote is read from now on, so it has to stay.
         let synced = opened.syncer.sync()?;
         let shared = Arc::new(Shared {

@@ -38,7 +38,7 @@ pub enum SequenceError {
 
 /// What a numbered batch turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sequence {
+pub(super) enum Sequence {
     /// The next one.
     New,
     /// Already in the log, from this offset on.
@@ -68,22 +68,22 @@ impl Batch {
 
 /// A numbered batch, as far as its producer's state is concerned.
 #[derive(Clone, Copy, Debug)]
-pub struct Numbered {
+pub(super) struct Numbered {
     /// The producer.
-    pub producer_id: i64,
+    pub(super) producer_id: i64,
     /// Its epoch.
-    pub epoch: i16,
+    pub(super) epoch: i16,
     /// Sequence of the first record.
-    pub base_sequence: i32,
+    pub(super) base_sequence: i32,
     /// Offset of the last record less the first's.
-    pub offset_delta: i32,
+    pub(super) offset_delta: i32,
     /// Highest timestamp, ms.
-    pub timestamp: i64,
+    pub(super) timestamp: i64,
 }
 
 impl Numbered {
     /// The producer's part of a header; `None` for a batch that nobody numbered.
-    pub fn of(header: &BatchHeader) -> Option<Self> {
+    pub(super) fn of(header: &BatchHeader) -> Option<Self> {
         header.has_producer().then_some(Numbered {
             producer_id: header.producer_id,
             epoch: header.producer_epoch,
@@ -100,7 +100,7 @@ impl Numbered {
 
 /// What is remembered of one producer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Producer {
+pub(super) struct Producer {
     epoch: i16,
     touched_ms: i64,
     batches: SmallVec<[Batch; BATCHES]>,
@@ -121,14 +121,14 @@ pub struct ProducerView {
 
 /// All producers of one partition.
 #[derive(Debug, Default)]
-pub struct Producers {
+pub(super) struct Producers {
     by_id: HashMap<i64, Producer>,
 }
 
 impl Producers {
     /// Decides what a batch is, without remembering it. A producer never seen (or forgotten) may start anywhere, as in
     /// Kafka since KIP-360; one that comes with a new epoch starts at 0.
-    pub fn check(&self, batch: &Numbered) -> Result<Sequence, SequenceError> {
+    pub(super) fn check(&self, batch: &Numbered) -> Result<Sequence, SequenceError> {
         let Some(known) = self.by_id.get(&batch.producer_id) else { return Ok(Sequence::New) };
         let producer_id = batch.producer_id;
         if batch.epoch < known.epoch {
@@ -158,7 +158,7 @@ impl Producers {
     }
 
     /// Remembers an appended batch; returns what was known before, for [`Producers::restore`].
-    pub fn record(&mut self, batch: &Numbered, base_offset: i64, now_ms: i64) -> Option<Producer> {
+    pub(super) fn record(&mut self, batch: &Numbered, base_offset: i64, now_ms: i64) -> Option<Producer> {
         let old = self.by_id.get(&batch.producer_id).cloned();
         let known = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.epoch,
@@ -183,7 +183,7 @@ impl Producers {
     }
 
     /// Undoes the latest [`Producers::record`] of this producer.
-    pub fn restore(&mut self, producer_id: i64, old: Option<Producer>) {
+    pub(super) fn restore(&mut self, producer_id: i64, old: Option<Producer>) {
         match old {
             Some(old) => self.by_id.insert(producer_id, old),
             None => self.by_id.remove(&producer_id),
@@ -191,19 +191,19 @@ impl Producers {
     }
 
     /// Forgets producers that have been silent since `before_ms` (producer.id.expiration.ms).
-    pub fn expire(&mut self, before_ms: i64) -> usize {
+    pub(super) fn expire(&mut self, before_ms: i64) -> usize {
         let count = self.by_id.len();
         self.by_id.retain(|_, producer| producer.touched_ms > before_ms);
         count - self.by_id.len()
     }
 
     /// True when nobody is remembered.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
     /// Everybody, by id.
-    pub fn views(&self) -> Vec<ProducerView> {
+    pub(super) fn views(&self) -> Vec<ProducerView> {
         let mut views: Vec<_> = self
             .by_id
             .iter()
@@ -219,7 +219,7 @@ impl Producers {
     }
 
     /// The state as bytes, valid up to `end_offset`: batches from there on are replayed on top of it.
-    pub fn snapshot(&self, end_offset: i64) -> Vec<u8> {
+    pub(super) fn snapshot(&self, end_offset: i64) -> Vec<u8> {
         let mut out = Vec::with_capacity(13 + self.by_id.len() * 64);
         out.push(SNAPSHOT_VERSION);
         out.extend_from_slice(&end_offset.to_be_bytes());
@@ -240,7 +240,7 @@ impl Producers {
     }
 
     /// Reads a snapshot and the offset that it is valid up to; `None` for bytes that are none.
-    pub fn from_snapshot(bytes: &[u8]) -> Option<(Self, i64)> {
+    pub(super) fn from_snapshot(bytes: &[u8]) -> Option<(Self, i64)> {
         let mut input = Reader(bytes);
         if input.take::<1>()? != [SNAPSHOT_VERSION] {
             return None;

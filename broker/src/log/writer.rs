@@ -8,8 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use krocket_protocol::records::BatchHeader;
-use krocket_store::op::REPLACEMENT;
-use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, IndexError, NewBatch, Rows};
+use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, IndexError, NewBatch, REPLACEMENT, Rows};
 use tracing::error;
 
 use super::LEADER_EPOCH;
