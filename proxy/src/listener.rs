@@ -33,6 +33,8 @@ pub struct Listener {
 impl Listener {
     /// Binds the address.
     pub fn bind(address: SocketAddr, name: &str) -> io::Result<Self> {
+        // Metrics are there, at zero, before the first client is.
+        metrics::get();
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // Connections of an earlier process that linger in TIME_WAIT must not keep us from the port.
         socket.set_reuseaddr(true)?;

@@ -1,0 +1,87 @@
+//! A whole krocket in this process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use krocket::server::Server;
+use krocket_config::Config;
+use krocket_config::schema::HostPort;
+use tempfile::TempDir;
+
+use crate::{Client, soon};
+
+/// A running krocket on free ports with a data folder of its own.
+pub struct Krocket {
+    /// Where Kafka clients connect.
+    pub kafka: SocketAddr,
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    config: Config,
+    server: Server,
+    folder: Option<TempDir>,
+}
+
+impl Krocket {
+    /// Starts one with the defaults, except that groups form without delay.
+    pub async fn start() -> Self {
+        Krocket::start_with(|_| {}).await
+    }
+
+    /// Starts one with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut config = Config::default();
+        config.server.listen = HostPort::new("127.0.0.1", 0);
+        config.server.http = HostPort::new("127.0.0.1", 0);
+        config.server.data_dir = folder.path().join("data");
+        config.server.shutdown_grace = Duration::from_secs(5);
+        config.kafka.insert("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+        change(&mut config);
+        Krocket::run(config, Some(folder)).await
+    }
+
+    async fn run(config: Config, folder: Option<TempDir>) -> Self {
+        let server = soon("starting krocket", Server::start(&config)).await.expect("starts");
+        Krocket { kafka: server.kafka, http: server.http, config, server, folder }
+    }
+
+    /// Connects a client.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.kafka).await
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.config.server.data_dir
+    }
+
+    /// Stops it cleanly; the data folder goes with what is returned.
+    pub async fn stop(self) -> Stopped {
+        soon("stopping krocket", self.server.stop()).await;
+        Stopped { config: self.config, folder: self.folder }
+    }
+
+    /// Stops it cleanly and starts it again on the same data.
+    pub async fn restart(self) -> Self {
+        self.stop().await.start().await
+    }
+}
+
+/// A krocket that was stopped, with its data.
+pub struct Stopped {
+    config: Config,
+    folder: Option<TempDir>,
+}
+
+impl Stopped {
+    /// The data folder.
+    pub fn data_dir(&self) -> PathBuf {
+        self.config.server.data_dir.clone()
+    }
+
+    /// Starts again on the same data, on other ports.
+    pub async fn start(self) -> Krocket {
+        Krocket::run(self.config, self.folder).await
+    }
+}

@@ -1,0 +1,109 @@
+//! The program as an operator meets it: signals, exit codes, sentences.
+
+use std::io::Write;
+use std::path::Path;
+
+use krocket_testkit::Process;
+use krocket_testkit::process::run;
+use rustix::process::Signal;
+use tempfile::tempdir;
+
+const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path that is text")
+}
+
+#[test]
+fn sigterm_and_sigint_drain_and_leave_a_folder_that_opens_again() {
+    let folder = tempdir().expect("a temporary folder");
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut process = Process::serve(KROCKET, folder.path());
+        let (_, http) = process.wait_until_ready();
+        assert!(get(http, "/readyz").contains("200 OK"));
+        process.signal(signal);
+        let (status, log) = process.wait();
+        assert!(status.success(), "{status:?}\n{log}");
+        assert!(log.contains("stopped"), "{log}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_one_sentence() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let folder = tempdir().expect("a temporary folder");
+    let data_dir = text(folder.path());
+    for (listen, http, what) in [(address.as_str(), "127.0.0.1:0", "Kafka"), ("127.0.0.1:0", address.as_str(), "HTTP")] {
+        let (code, _, stderr) = run(KROCKET, &["--listen", listen, "--http", http, "--data-dir", data_dir]);
+        assert_eq!(code, Some(1));
+        assert_eq!(stderr, format!("krocket: cannot listen on {address} for {what}: the port is in use\n"));
+    }
+}
+
+#[test]
+fn a_bad_configuration_is_shown_and_exits_with_64() {
+    let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
+    file.write_all(b"[server]\nlisen = \"127.0.0.1:9092\"\n").expect("written");
+    for arguments in [vec!["check-config", text(file.path())], vec!["serve", "--config", text(file.path())]] {
+        let (code, _, stderr) = run(KROCKET, &arguments);
+        assert_eq!(code, Some(64), "{stderr}");
+        let expected = format!(
+            "krocket: {}:2:1: unknown key `lisen`, did you mean `listen`?\n  |\n2 | lisen = \"127.0.0.1:9092\"\n  | ^^^^^\n",
+            file.path().display()
+        );
+        assert_eq!(stderr, expected);
+    }
+    for arguments in [vec!["--lisen", "x"], vec!["check-config"], vec!["--listen", "nonsense"], vec!["check-config", "/does/not/exist"]] {
+        let (code, _, stderr) = run(KROCKET, &arguments);
+        assert_eq!(code, Some(64), "{arguments:?}: {stderr}");
+        assert!(!stderr.is_empty());
+    }
+}
+
+#[test]
+fn every_example_passes_check_config() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(examples).expect("the examples") {
+        let path = entry.expect("an entry").path();
+        let (code, stdout, stderr) = run(KROCKET, &["check-config", text(&path)]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{}", path.display());
+        assert_eq!(stdout, format!("{}: ok\n", path.display()));
+        count += 1;
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn version_and_help_succeed() {
+    let (code, stdout, _) = run(KROCKET, &["version"]);
+    assert_eq!((code, stdout), (Some(0), format!("krocket {}\n", env!("CARGO_PKG_VERSION"))));
+    for arguments in [["--help"], ["--version"]] {
+        assert_eq!(run(KROCKET, &arguments).0, Some(0));
+    }
+}
+
+#[test]
+fn metrics_are_in_prometheus_text_with_the_process_among_them() {
+    let folder = tempdir().expect("a temporary folder");
+    let mut process = Process::serve(KROCKET, folder.path());
+    let (kafka, http) = process.wait_until_ready();
+    let _client = std::net::TcpStream::connect(kafka).expect("connects");
+    let metrics = get(http, "/metrics");
+    for line in ["krocket_requests_total{api=\"Produce\"} 0", "# TYPE krocket_connections gauge", "process_resident_memory_bytes"] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    assert!(get(http, "/livez").contains("200 OK"));
+    assert!(get(http, "/nothing").contains("404"));
+}
+
+/// A GET without an HTTP library.
+fn get(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::Read;
+    let mut stream = std::net::TcpStream::connect(address).expect("connects");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n").expect("sends");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("text");
+    response
+}
