@@ -111,3 +111,70 @@ fn put_unsigned_varint(out: &mut Vec<u8>, mut value: u32) {
     }
     out.push(value as u8);
 }
+
+/// Calls a macro with every request that has a shape, as `Produce => ProduceRequest, ...`: for tests and fuzzing that
+/// go through all of the `kafka-protocol` crate's decoders.
+#[macro_export]
+macro_rules! for_each_request {
+    ($callback:ident) => {
+        $callback! {
+            Produce => ProduceRequest,
+            Fetch => FetchRequest,
+            ListOffsets => ListOffsetsRequest,
+            Metadata => MetadataRequest,
+            ApiVersions => ApiVersionsRequest,
+            InitProducerId => InitProducerIdRequest,
+            OffsetForLeaderEpoch => OffsetForLeaderEpochRequest,
+            AddPartitionsToTxn => AddPartitionsToTxnRequest,
+            AddOffsetsToTxn => AddOffsetsToTxnRequest,
+            EndTxn => EndTxnRequest,
+            TxnOffsetCommit => TxnOffsetCommitRequest,
+            ShareFetch => ShareFetchRequest,
+            ShareAcknowledge => ShareAcknowledgeRequest,
+            SaslHandshake => SaslHandshakeRequest,
+            SaslAuthenticate => SaslAuthenticateRequest,
+            OffsetCommit => OffsetCommitRequest,
+            OffsetFetch => OffsetFetchRequest,
+            OffsetDelete => OffsetDeleteRequest,
+            FindCoordinator => FindCoordinatorRequest,
+            JoinGroup => JoinGroupRequest,
+            Heartbeat => HeartbeatRequest,
+            LeaveGroup => LeaveGroupRequest,
+            SyncGroup => SyncGroupRequest,
+            DescribeGroups => DescribeGroupsRequest,
+            ListGroups => ListGroupsRequest,
+            DeleteGroups => DeleteGroupsRequest,
+            ConsumerGroupHeartbeat => ConsumerGroupHeartbeatRequest,
+            ConsumerGroupDescribe => ConsumerGroupDescribeRequest,
+            ShareGroupHeartbeat => ShareGroupHeartbeatRequest,
+            ShareGroupDescribe => ShareGroupDescribeRequest,
+            DescribeShareGroupOffsets => DescribeShareGroupOffsetsRequest,
+            AlterShareGroupOffsets => AlterShareGroupOffsetsRequest,
+            DeleteShareGroupOffsets => DeleteShareGroupOffsetsRequest,
+            CreateTopics => CreateTopicsRequest,
+            DeleteTopics => DeleteTopicsRequest,
+            DeleteRecords => DeleteRecordsRequest,
+            CreatePartitions => CreatePartitionsRequest,
+            DescribeTopicPartitions => DescribeTopicPartitionsRequest,
+            DescribeConfigs => DescribeConfigsRequest,
+            AlterConfigs => AlterConfigsRequest,
+            IncrementalAlterConfigs => IncrementalAlterConfigsRequest,
+            ListConfigResources => ListConfigResourcesRequest,
+            DescribeLogDirs => DescribeLogDirsRequest,
+            DescribeCluster => DescribeClusterRequest,
+            DescribeProducers => DescribeProducersRequest,
+            DescribeTransactions => DescribeTransactionsRequest,
+            ListTransactions => ListTransactionsRequest,
+            ElectLeaders => ElectLeadersRequest,
+            AlterPartitionReassignments => AlterPartitionReassignmentsRequest,
+            ListPartitionReassignments => ListPartitionReassignmentsRequest,
+            DescribeAcls => DescribeAclsRequest,
+            CreateAcls => CreateAclsRequest,
+            DeleteAcls => DeleteAclsRequest,
+            DescribeClientQuotas => DescribeClientQuotasRequest,
+            AlterClientQuotas => AlterClientQuotasRequest,
+            DescribeUserScramCredentials => DescribeUserScramCredentialsRequest,
+            AlterUserScramCredentials => AlterUserScramCredentialsRequest,
+        }
+    };
+}
