@@ -112,3 +112,66 @@ fn unsigned_varint(frame: &mut Bytes) -> Result<u32, FrameError> {
     }
     Err(FrameError::Length { field: "varint", length: -1 })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::RequestHeader as Reference;
+    use kafka_protocol::protocol::Encodable;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::TABLE;
+
+    proptest! {
+        #[test]
+        fn headers_are_read_as_the_crate_writes_them(
+            row in 0..TABLE.len(), version in 0..14i16, id: i32, client in prop::option::of(".{0,40}"), tag: bool,
+            body in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let api = TABLE[row].key;
+            let client_id = client.map(StrBytes::from_string);
+            let header_version = api.request_header_version(version);
+            let mut reference = Reference::default()
+                .with_request_api_key(api as i16)
+                .with_request_api_version(version)
+                .with_correlation_id(id)
+                .with_client_id(client_id.clone());
+            if tag && header_version >= 2 {
+                reference = reference.with_unknown_tagged_field(77, Bytes::from_static(b"tagged"));
+            }
+            let mut out = BytesMut::new();
+            reference.encode(&mut out, header_version).expect("encodes");
+            let header_len = out.len();
+            out.extend_from_slice(&body);
+            let whole = out.freeze();
+            let mut frame = whole.clone();
+            let header = RequestHeader::decode(&mut frame).expect("decodes");
+            let expected = RequestHeader { api, version, correlation_id: id, client_id };
+            prop_assert_eq!(header, expected);
+            prop_assert_eq!(&frame[..], &body[..]);
+            for len in 0..header_len {
+                prop_assert_eq!(RequestHeader::decode(&mut whole.slice(..len)), Err(FrameError::Short));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let mut frame = Bytes::from(bytes);
+            let _ = RequestHeader::decode(&mut frame);
+        }
+    }
+
+    #[test]
+    fn impossible_lengths_are_refused() {
+        let decode = |bytes: &'static [u8]| RequestHeader::decode(&mut Bytes::from_static(bytes)).expect_err("refused");
+        let length = |field, length| FrameError::Length { field, length };
+        assert_eq!(decode(&[0, 3, 0, 1, 0, 0, 0, 0, 0xff, 0xfe]), length("client id", -2));
+        assert_eq!(decode(&[0, 3, 0, 9, 0, 0, 0, 0, 0xff, 0xff, 65]), length("header tag section", 65));
+        let long = decode(&[0, 3, 0, 9, 0, 0, 0, 0, 0xff, 0xff, 1, 0, 0x81, 0x80, 0x04]);
+        assert_eq!(long, length("header tag", 65537));
+        assert_eq!(decode(&[0, 3, 0, 9, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), length("varint", -1));
+        assert_eq!(decode(&[0x7f, 0xff, 0, 9, 0, 0, 0, 0]), FrameError::UnknownApi(0x7fff));
+        assert_eq!(decode(&[0, 3, 0, 1, 0, 0, 0, 0, 0, 1, 0xff]), FrameError::ClientId);
+    }
+}

@@ -180,3 +180,46 @@ fn producer_and_attributes_are_kept_or_forgotten() {
     let again = again.finish(LastOffset::Trim).expect("builds").expect("not empty");
     assert!(!BatchHeader::read(&again).expect("header").has_producer());
 }
+
+proptest! {
+    #[test]
+    fn a_header_that_was_written_is_read_back(
+        base_offset: i64, leader_epoch: i32, attributes: i16, last_offset_delta: i32, base_timestamp: i64,
+        max_timestamp: i64, producer_id: i64, producer_epoch: i16, base_sequence: i32, count: i32, extra in 0..40usize,
+    ) {
+        let mut batch = vec![7; HEADER_LEN + extra];
+        let mut header = BatchHeader {
+            base_offset, len: batch.len(), leader_epoch, crc: 0, attributes, last_offset_delta, base_timestamp,
+            max_timestamp, producer_id, producer_epoch, base_sequence, count,
+        };
+        header.write(&mut batch);
+        let read = BatchHeader::read(&batch).expect("reads");
+        header.crc = read.crc;
+        prop_assert_eq!(read, header);
+        prop_assert_eq!(read.check_crc(&batch), Ok(()));
+        batch::patch(&mut batch, 42, 3);
+        let patched = BatchHeader::read(&batch).expect("reads");
+        prop_assert_eq!(patched, BatchHeader { base_offset: 42, leader_epoch: 3, ..header });
+        prop_assert_eq!(patched.check_crc(&batch), Ok(()), "both lie outside the CRC");
+        for at in batch::CRC_START..batch.len() {
+            let mut flipped = batch.clone();
+            flipped[at] ^= 1;
+            prop_assert!(patched.check_crc(&flipped).is_err());
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_a_header_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        if let Ok(header) = BatchHeader::read(&bytes) {
+            prop_assert!(header.len >= HEADER_LEN && header.len <= bytes.len());
+            let _ = (header.check_crc(&bytes), header.last_offset(), header.last_sequence());
+        }
+    }
+}
+
+#[test]
+fn sequences_wrap_to_zero() {
+    assert_eq!(batch::add_sequence(5, 3), 8);
+    assert_eq!(batch::add_sequence(i32::MAX, 1), 0);
+    assert_eq!(batch::add_sequence(i32::MAX - 1, 3), 1);
+}
