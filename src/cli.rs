@@ -87,7 +87,8 @@ pub fn main() -> ExitCode {
 impl Serve {
     fn config(&self) -> Result<Config, ConfigError> {
         // Not std::env::vars, which panics at a variable that is not Unicode.
-        let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let variables =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let mut overrides = Override::environment(variables)?;
         let flags = [
             ("--listen", "server", "listen", &self.listen),
@@ -140,7 +141,8 @@ async fn until_signalled(config: &Config, mut signals: Signals) -> Result<(), Fa
             return Ok(());
         }
     };
-    let advertised = config.server.advertised.as_ref().map(ToString::to_string).unwrap_or_else(|| server.kafka.to_string());
+    let advertised =
+        config.server.advertised.as_ref().map(ToString::to_string).unwrap_or_else(|| server.kafka.to_string());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         kafka = %server.kafka,

@@ -13,9 +13,9 @@ use kafka_protocol::messages::{
     ProduceRequest, ProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
-use krocket_proxy::{Limits, Listener};
 use krocket_protocol::chunk::{Chunk, FileSlice};
 use krocket_protocol::fetch::{FetchPartition, FetchResponse, FetchTopic};
+use krocket_proxy::{Limits, Listener};
 use krocket_stack::{Body, BoxFuture, Error, Handler, Request, Response};
 use krocket_testkit::{Client, soon};
 use tokio::io::AsyncReadExt;
@@ -137,7 +137,8 @@ async fn other_requests_run_alone() {
             let api = request.head.api;
             {
                 let mut running = running.lock().expect("not poisoned");
-                let others = running.iter().any(|(other, count)| *count > 0 && (api != ApiKey::Produce || *other != api));
+                let others =
+                    running.iter().any(|(other, count)| *count > 0 && (api != ApiKey::Produce || *other != api));
                 if others {
                     return Err(Error::Close(format!("{api:?} was started beside {running:?}")));
                 }
@@ -438,7 +439,8 @@ async fn a_request_waits_for_memory_that_others_hold() {
     // The pool for first bytes is 1 MiB: one frame of that size fills it.
     let limits = Limits { queued_request_bytes: 2 << 20, request_bytes: 1 << 20, ..Limits::default() };
     let served = serve(handler, limits);
-    let mut frame = krocket_testkit::client::request_frame(1, 1, &MetadataRequest::default().with_topics(None)).to_vec();
+    let mut frame =
+        krocket_testkit::client::request_frame(1, 1, &MetadataRequest::default().with_topics(None)).to_vec();
     frame.resize(1 << 20, 0);
     let (mut first, mut second) = (served.client().await, served.client().await);
     first.send_frame(&frame).await;

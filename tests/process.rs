@@ -34,7 +34,8 @@ fn a_port_in_use_is_one_sentence() {
     let address = taken.local_addr().expect("bound").to_string();
     let folder = tempdir().expect("a temporary folder");
     let data_dir = text(folder.path());
-    for (listen, http, what) in [(address.as_str(), "127.0.0.1:0", "Kafka"), ("127.0.0.1:0", address.as_str(), "HTTP")] {
+    for (listen, http, what) in [(address.as_str(), "127.0.0.1:0", "Kafka"), ("127.0.0.1:0", address.as_str(), "HTTP")]
+    {
         let (code, _, stderr) = run(KROCKET, &["--listen", listen, "--http", http, "--data-dir", data_dir]);
         assert_eq!(code, Some(1));
         assert_eq!(stderr, format!("krocket: cannot listen on {address} for {what}: the port is in use\n"));
@@ -54,7 +55,12 @@ fn a_bad_configuration_is_shown_and_exits_with_64() {
         );
         assert_eq!(stderr, expected);
     }
-    for arguments in [vec!["--lisen", "x"], vec!["check-config"], vec!["--listen", "nonsense"], vec!["check-config", "/does/not/exist"]] {
+    for arguments in [
+        vec!["--lisen", "x"],
+        vec!["check-config"],
+        vec!["--listen", "nonsense"],
+        vec!["check-config", "/does/not/exist"],
+    ] {
         let (code, _, stderr) = run(KROCKET, &arguments);
         assert_eq!(code, Some(64), "{arguments:?}: {stderr}");
         assert!(!stderr.is_empty());
@@ -91,7 +97,11 @@ fn metrics_are_in_prometheus_text_with_the_process_among_them() {
     let (kafka, http) = process.wait_until_ready();
     let _client = std::net::TcpStream::connect(kafka).expect("connects");
     let metrics = get(http, "/metrics");
-    for line in ["krocket_requests_total{api=\"Produce\"} 0", "# TYPE krocket_connections gauge", "process_resident_memory_bytes"] {
+    for line in [
+        "krocket_requests_total{api=\"Produce\"} 0",
+        "# TYPE krocket_connections gauge",
+        "process_resident_memory_bytes",
+    ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     assert!(get(http, "/livez").contains("200 OK"));

@@ -61,7 +61,8 @@ impl ConfigError {
         let text = source.text[line_start..].lines().next().unwrap_or_default().to_owned();
         let line = source.text[..line_start].matches('\n').count() + 1;
         let column = source.text[line_start..start].chars().count();
-        let width = source.text.get(start..span.end.min(line_start + text.len())).map_or(1, |text| text.chars().count());
+        let width =
+            source.text.get(start..span.end.min(line_start + text.len())).map_or(1, |text| text.chars().count());
         ConfigError {
             origin: format!("{}:{line}:{}", source.path.display(), column + 1),
             message,

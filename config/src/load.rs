@@ -149,9 +149,12 @@ mod tests {
     #[test]
     fn later_layers_win() {
         let file = file("[server]\nnode_id = 5\nlisten = \"127.0.0.1:1000\"\nhttp = \"127.0.0.1:1001\"\n");
-        let mut overrides =
-            environment(&[("KROCKET__SERVER__LISTEN", "127.0.0.1:2000"), ("KROCKET__SERVER__HTTP", "127.0.0.1:2001"), ("PATH", "/bin")])
-                .expect("valid");
+        let mut overrides = environment(&[
+            ("KROCKET__SERVER__LISTEN", "127.0.0.1:2000"),
+            ("KROCKET__SERVER__HTTP", "127.0.0.1:2001"),
+            ("PATH", "/bin"),
+        ])
+        .expect("valid");
         overrides.push(Override::flag("--http", "server", "http", "127.0.0.1:3001"));
 
         let config = load(Some(file.path()), overrides).expect("loads").config;
@@ -164,11 +167,19 @@ mod tests {
     #[test]
     fn kafka_names_may_be_dotted_quoted_or_from_the_environment() {
         let file = file("[kafka]\nlog.retention.ms = 1000\n\"num.partitions\" = 3\nlog.retention.bytes = -1\n");
-        let overrides = environment(&[("KROCKET__KAFKA__LOG_RETENTION_MS", "2000"), ("KROCKET__KAFKA__LOG_CLEANUP_POLICY", "compact")]);
+        let overrides = environment(&[
+            ("KROCKET__KAFKA__LOG_RETENTION_MS", "2000"),
+            ("KROCKET__KAFKA__LOG_CLEANUP_POLICY", "compact"),
+        ]);
 
         let kafka = load(Some(file.path()), overrides.expect("valid")).expect("loads").config.kafka;
 
-        let expected = [("log.cleanup.policy", "compact"), ("log.retention.bytes", "-1"), ("log.retention.ms", "2000"), ("num.partitions", "3")];
+        let expected = [
+            ("log.cleanup.policy", "compact"),
+            ("log.retention.bytes", "-1"),
+            ("log.retention.ms", "2000"),
+            ("num.partitions", "3"),
+        ];
         assert_eq!(kafka.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(), expected);
     }
 
@@ -182,7 +193,10 @@ mod tests {
     fn a_bad_variable_is_named() {
         let overrides = environment(&[("KROCKET__SERVER__LISEN", "x")]).expect("well-formed");
         let message = load(None, overrides).expect_err("unknown").to_string();
-        assert!(message.starts_with("KROCKET__SERVER__LISEN: unknown key `lisen`, did you mean `listen`?"), "{message}");
+        assert!(
+            message.starts_with("KROCKET__SERVER__LISEN: unknown key `lisen`, did you mean `listen`?"),
+            "{message}"
+        );
 
         let message = environment(&[("KROCKET__LISTEN", "x")]).expect_err("no section").to_string();
         assert_eq!(message, "KROCKET__LISTEN: expected KROCKET__SECTION__KEY");

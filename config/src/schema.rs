@@ -152,7 +152,9 @@ impl<'de> Deserialize<'de> for HostPort {
             (!host.is_empty() && !host.contains(char::is_whitespace))
                 .then(|| Some(HostPort { host: host.to_owned(), port: port.parse().ok()? }))?
         });
-        parsed.ok_or_else(|| de::Error::custom(format!("\"{text}\" is not a host and a port such as \"kafka.example:9092\"")))
+        parsed.ok_or_else(|| {
+            de::Error::custom(format!("\"{text}\" is not a host and a port such as \"kafka.example:9092\""))
+        })
     }
 }
 

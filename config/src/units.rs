@@ -11,7 +11,9 @@ pub mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         super::parse_duration(&text).ok_or_else(|| {
-            D::Error::custom(format!("\"{text}\" is not a duration such as \"500ms\", \"30s\", \"10m\", \"1h\" or \"7d\""))
+            D::Error::custom(format!(
+                "\"{text}\" is not a duration such as \"500ms\", \"30s\", \"10m\", \"1h\" or \"7d\""
+            ))
         })
     }
 }

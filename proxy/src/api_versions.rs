@@ -19,9 +19,7 @@ pub(crate) fn handle(request: Request) -> Result<Response, Error> {
     if head.version >= 3 {
         let (name, version) = (request.client_software_name, request.client_software_version);
         if !(is_software_name(&name) && is_software_name(&version)) {
-            return Ok(Response::new(
-                ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code()),
-            ));
+            return Ok(Response::new(ApiVersionsResponse::default().with_error_code(ErrorCode::InvalidRequest.code())));
         }
         // A connection that says it twice keeps its first word.
         let _ = head.connection.software.set((name.to_string(), version.to_string()));

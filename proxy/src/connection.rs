@@ -59,9 +59,8 @@ pub(crate) async fn serve(
     let stream = Arc::new(stream);
     let limits = &shared.limits;
     let reader = Reader::new(stream.clone(), limits.clone(), shared.budget.clone());
-    let mut frames = pin!(unfold(reader, async |mut reader| {
-        reader.next().await.transpose().map(|frame| (frame, reader))
-    }));
+    let mut frames =
+        pin!(unfold(reader, async |mut reader| { reader.next().await.transpose().map(|frame| (frame, reader)) }));
     let mut writer = Writer::new(stream.clone(), limits.send_timeout);
     let mut pipeline = Pipeline::new(shared);
     let mut drain = pin!(shared.drain.cancelled());

@@ -73,7 +73,8 @@ impl Listener {
             let (shared, cut_off) = (shared.clone(), cut_off.clone());
             tasks.spawn(async move {
                 let _open = (permit, Open::new());
-                if let Some(Err(error)) = cut_off.run_until_cancelled(serve(stream, connection.clone(), &shared)).await {
+                if let Some(Err(error)) = cut_off.run_until_cancelled(serve(stream, connection.clone(), &shared)).await
+                {
                     report(&connection, &error);
                 }
             });

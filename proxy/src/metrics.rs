@@ -58,8 +58,11 @@ impl Metrics {
     fn register() -> prometheus::Result<Self> {
         let requests = register_int_counter_vec!("krocket_requests_total", "Requests, by API", &["api"])?;
         let seconds = register_histogram_vec!(
-            HistogramOpts::new("krocket_request_duration_seconds", "From a request's last byte to its response, by API")
-                .buckets(prometheus::exponential_buckets(0.000_1, 2.5, 14)?),
+            HistogramOpts::new(
+                "krocket_request_duration_seconds",
+                "From a request's last byte to its response, by API"
+            )
+            .buckets(prometheus::exponential_buckets(0.000_1, 2.5, 14)?),
             &["api"]
         )?;
         let bytes_in = register_int_counter_vec!("krocket_request_bytes_total", "Bytes of requests, by API", &["api"])?;

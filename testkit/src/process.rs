@@ -44,10 +44,7 @@ impl Process {
     /// Starts a server on free ports.
     pub fn serve(program: &str, data_dir: &Path) -> Self {
         let data_dir = data_dir.to_str().expect("a path that is text");
-        Process::start(
-            program,
-            &["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", data_dir],
-        )
+        Process::start(program, &["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", data_dir])
     }
 
     /// Waits for a line on stderr that has this text, and gives the line.

@@ -1,0 +1,39 @@
+# One profile (release), one feature set (--workspace) and one target folder for everything: RocksDB is the cost of a
+# build, so it is built once. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test test-clients bench lint fmt
+
+export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
+export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
+CARGO_FLAGS := --release --workspace --locked
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+setup: ## install what a build needs (g++, libclang); says what is missing when it cannot
+	@scripts/setup
+
+build: setup ## build krocket
+	cargo build $(CARGO_FLAGS) --bins
+
+run: build ## build and start krocket on 127.0.0.1:9092, data in ./krocket-data; ARGS="--listen ..." are passed on
+	@exec "$(KROCKET_BIN)" serve $(ARGS)
+
+test: setup ## unit, property and whole-system tests; TEST=name runs those that match
+	cargo test $(CARGO_FLAGS) --no-fail-fast -- $(TEST)
+
+test-clients: build ## real Kafka clients of every language; CLIENTS="--only kcat,java" narrows it
+	tests/clients/run $(CLIENTS)
+
+bench: build ## krocket beside a real Apache Kafka; BENCH="--quick" and the like are passed on
+	"$(CARGO_TARGET_DIR)/release/krocket-bench" $(BENCH)
+
+lint: setup ## rustfmt and clippy, warnings are errors
+	cargo fmt --all -- --check
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+fmt: ## format the code
+	cargo fmt --all
