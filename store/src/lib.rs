@@ -10,6 +10,7 @@
 //! ```
 
 mod appender;
+mod cleaner;
 mod error;
 mod frame;
 pub mod fs;
@@ -29,6 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use appender::{Appended, Appender};
+pub use cleaner::{Cleaned, Cleaner, SegmentStats, Victim};
 pub use error::{AppendError, BoxError, IndexError, LogFailed, ReadError, StoreError};
 pub use frame::{Frame, FrameBuilder, FrameError, NewBatch};
 pub use index::{BatchRow, Batches, Index, IndexStats, Rows, Scan};
@@ -79,6 +81,8 @@ pub struct Opened {
     pub reader: LogReader,
     /// For look-ups.
     pub index: Index,
+    /// For the background.
+    pub cleaner: Cleaner,
     /// What was found and repaired.
     pub report: RecoveryReport,
 }
@@ -90,6 +94,7 @@ pub struct Opened {
 pub fn open(data: &Path, options: Options, apply: &mut Apply<'_>) -> Result<Opened, StoreError> {
     let options = Options { segment_bytes: options.segment_bytes.min(2 << 30), ..options };
     let recovery::Recovered { shared, index, appender, report } = recovery::open(data, &options, apply)?;
+    let cleaner = Cleaner::new(shared.clone(), index.clone(), options.segment_bytes);
     let (syncer, reader) = (Syncer::new(shared.clone()), LogReader::new(shared));
-    Ok(Opened { appender, syncer, reader, index, report })
+    Ok(Opened { appender, syncer, reader, index, cleaner, report })
 }

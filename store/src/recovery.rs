@@ -1,6 +1,6 @@
 //! Opening: which files make up the log, what the index lacks, and what a crash left at the end.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::Options;
 use crate::appender::{self, Appender};
+use crate::cleaner;
 use crate::error::{BoxError, StoreError};
 use crate::fs::LogFile;
 use crate::index::{Database, Index, Memory, Meta, Rows};
@@ -108,9 +109,9 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
     let memory = Memory { cache_bytes: options.index_cache_bytes, memtable_bytes: options.index_memtable_bytes };
     let mut usable = open_index(&index_dir, memory, log_id);
     let known = usable.as_ref().ok().map(|(_, meta)| meta.clone());
-    resolve(&mut found, known.as_ref(), options, &mut report)?;
+    let unfinished = resolve(&mut found, known.as_ref(), options, &mut report)?;
     if let Some(meta) = &known
-        && let Err(reason) = matches_files(meta, &found)
+        && let Err(reason) = matches_files(meta, &found, &unfinished)
     {
         usable = Err(reason);
     }
@@ -119,6 +120,9 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
     let known_id = known.iter().flat_map(|meta| meta.files.keys()).max().map_or(1, |id| id + 1);
     let segments =
         Segments::new(log_dir.clone(), found.iter().map(|found| found.segment), next_id.max(known_id));
+    for old in unfinished.iter().flat_map(|(_, old)| old) {
+        segments.offer(old.segment, None);
+    }
     let progress = Progress { written: 0, synced: 0, unsynced: Vec::new(), dir_changed: true };
     let shared = Arc::new(Shared::new(options.fs.clone(), segments, log_id, progress, lock));
 
@@ -151,6 +155,11 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
     let mut report = replay.report;
     let appender = resume(&shared, &index, &found, &tail, options, &mut report)?;
     Syncer::new(shared.clone()).sync()?;
+    for (new, old) in &unfinished {
+        tracing::info!(segment = new.id, "finishing an interrupted cleaning");
+        let old: Vec<Segment> = old.iter().map(|old| old.segment).collect();
+        cleaner::finish(&shared, &index, *new, &old, &mut |_| {})?;
+    }
     report.took = started.elapsed();
     Ok(Recovered { shared, index, appender, report })
 }
@@ -215,36 +224,51 @@ fn create_index(dir: &Path, memory: Memory) -> Result<Database, StoreError> {
     Ok(Database::open(dir, memory)?)
 }
 
-/// Removes one side of each pair of a cleaned segment and one that it replaces: the old one, unless the index still
-/// points at it.
+/// A cleaned segment whose rows were not all moved, and those that it replaces.
+type Unfinished = Vec<(Segment, Vec<Found>)>;
+
+/// Decides between a cleaned segment and those that it replaces: the old ones go, unless the index still points at
+/// them only.
 fn resolve(
     found: &mut Vec<Found>,
     known: Option<&Meta>,
     options: &Options,
     report: &mut RecoveryReport,
-) -> Result<(), StoreError> {
+) -> Result<Unfinished, StoreError> {
     let in_index = |id: u32| known.is_some_and(|meta| meta.files.contains_key(&id));
-    let cleaned: Vec<Segment> =
-        found.iter().map(|found| found.segment).filter(|segment| segment.cleaned_end.is_some()).collect();
-    let mut gone: HashMap<u32, &'static str> = HashMap::new();
+    let mut unfinished = Vec::new();
+    let mut cleaned: Vec<Segment> = found.iter().filter_map(|found| found.segment.cleaned_end.and(Some(found.segment))).collect();
+    cleaned.sort_by_key(|segment| std::cmp::Reverse(segment.id));
     for new in cleaned {
+        if !found.iter().any(|found| found.segment.id == new.id) {
+            continue;
+        }
         let end = new.cleaned_end.unwrap_or(new.base);
-        let replaced = |found: &&Found| {
+        let replaced = |found: &Found| {
             let old = found.segment;
             old.id < new.id && old.base >= new.base && (old.base < end || old.base == new.base)
         };
-        let old: Vec<u32> = found.iter().filter(replaced).map(|found| found.segment.id).collect();
-        if old.is_empty() {
-            continue;
-        }
-        if !in_index(new.id) && old.iter().any(|id| in_index(*id)) {
-            gone.insert(new.id, "a cleaning that did not finish");
+        let any_old_known = found.iter().any(|found| replaced(found) && in_index(found.segment.id));
+        if any_old_known && in_index(new.id) {
+            unfinished.push((new, found.extract_if(.., |found| replaced(found)).collect()));
+        } else if any_old_known {
+            remove(found, |found| found.segment.id == new.id, "a cleaning that did not finish", options, report)?;
         } else {
-            gone.extend(old.into_iter().map(|id| (id, "replaced by cleaning")));
+            remove(found, replaced, "replaced by a cleaned one", options, report)?;
         }
     }
-    for found in found.extract_if(.., |found| gone.contains_key(&found.segment.id)) {
-        tracing::info!(path = %found.path.display(), reason = gone[&found.segment.id], "removing a leftover");
+    Ok(unfinished)
+}
+
+fn remove(
+    found: &mut Vec<Found>,
+    unwanted: impl Fn(&Found) -> bool,
+    reason: &str,
+    options: &Options,
+    report: &mut RecoveryReport,
+) -> Result<(), StoreError> {
+    for found in found.extract_if(.., |found| unwanted(found)) {
+        tracing::info!(path = %found.path.display(), reason, "removing a segment");
         options.fs.remove(&found.path).map_err(StoreError::io("remove", &found.path))?;
         report.removed.push(found.path);
     }
@@ -252,8 +276,10 @@ fn resolve(
 }
 
 /// Whether the index was made from these very files.
-fn matches_files(meta: &Meta, found: &[Found]) -> Result<(), String> {
-    if let Some(id) = meta.files.keys().find(|id| !found.iter().any(|found| found.segment.id == **id)) {
+fn matches_files(meta: &Meta, found: &[Found], unfinished: &Unfinished) -> Result<(), String> {
+    let there: HashSet<u32> =
+        found.iter().chain(unfinished.iter().flat_map(|(_, old)| old)).map(|found| found.segment.id).collect();
+    if let Some(id) = meta.files.keys().find(|id| !there.contains(id)) {
         return Err(format!("segment {id} is missing"));
     }
     match found.iter().find(|found| found.segment.base < meta.applied && !meta.files.contains_key(&found.segment.id)) {

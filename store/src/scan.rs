@@ -100,8 +100,7 @@ impl<'f> Scanner<'f> {
 
     /// The ops of the frame that [`step`](Self::step) just returned.
     pub(crate) fn ops(&self, offset: u64, len: usize) -> Vec<Op<'_>> {
-        let start = (offset - self.window_at) as usize;
-        let frame = &self.window[start..start + len];
+        let frame = self.bytes(offset, len);
         let Some(header) = frame.first_chunk().and_then(FrameHeader::read) else { return Vec::new() };
         let mut ops = Ops::new(frame, FRAME_HEADER_LEN, header.ops, self.segment.id, offset as u32);
         let mut out = Vec::with_capacity(header.ops.min(1 << 16) as usize);
@@ -109,6 +108,12 @@ impl<'f> Scanner<'f> {
             out.push(op);
         }
         out
+    }
+
+    /// The bytes of the frame that [`step`](Self::step) just returned.
+    pub(crate) fn bytes(&self, offset: u64, len: usize) -> &[u8] {
+        let start = (offset - self.window_at) as usize;
+        &self.window[start..start + len]
     }
 
     /// The next place after a damaged one where a whole frame begins, or the end of the file.

@@ -77,8 +77,10 @@ pub(crate) struct Segments {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What the log is made of.
     by_base: BTreeMap<Position, Segment>,
-    bases: HashMap<u32, Position>,
+    /// What readers may ask for: during a cleaning, both the old and the new.
+    by_id: HashMap<u32, Segment>,
     open: HashMap<u32, Arc<File>>,
     next_id: u32,
 }
@@ -108,23 +110,39 @@ impl Segments {
     }
 
     pub(crate) fn insert(&self, segment: Segment, file: Option<Arc<File>>) {
+        self.offer(segment, file);
+        self.state.write().by_base.insert(segment.base, segment);
+    }
+
+    /// Lets readers find a segment that is not part of the log.
+    pub(crate) fn offer(&self, segment: Segment, file: Option<Arc<File>>) {
         let mut state = self.state.write();
         state.next_id = state.next_id.max(segment.id + 1);
-        state.by_base.insert(segment.base, segment);
-        state.bases.insert(segment.id, segment.base);
+        state.by_id.insert(segment.id, segment);
         if let Some(file) = file {
             state.open.insert(segment.id, file);
         }
     }
 
-    /// Forgets a segment: readers get `Gone`, and those who hold its file may finish.
-    pub(crate) fn remove(&self, segment: &Segment) {
+    /// Puts a cleaned segment in the place of others. Readers of the old ones get `Gone`; those who hold a file may
+    /// finish.
+    pub(crate) fn replace(&self, old: &[Segment], new: Segment) {
         let mut state = self.state.write();
-        if state.by_base.get(&segment.base).is_some_and(|present| present.id == segment.id) {
-            state.by_base.remove(&segment.base);
+        for segment in old {
+            if state.by_base.get(&segment.base).is_some_and(|present| present.id == segment.id) {
+                state.by_base.remove(&segment.base);
+            }
+            state.by_id.remove(&segment.id);
+            state.open.remove(&segment.id);
         }
-        state.bases.remove(&segment.id);
-        state.open.remove(&segment.id);
+        state.by_base.insert(new.base, new);
+    }
+
+    /// Takes back what was offered.
+    pub(crate) fn withdraw(&self, id: u32) {
+        let mut state = self.state.write();
+        state.by_id.remove(&id);
+        state.open.remove(&id);
     }
 
     /// In order of position.
@@ -138,8 +156,7 @@ impl Segments {
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<Segment> {
-        let state = self.state.read();
-        state.bases.get(&id).and_then(|base| state.by_base.get(base)).filter(|segment| segment.id == id).copied()
+        self.state.read().by_id.get(&id).copied()
     }
 
     /// The open file of a segment, `None` when there is no such segment (any more).
@@ -155,7 +172,7 @@ impl Segments {
             Err(error) => return Err(error),
         };
         let mut state = self.state.write();
-        if !state.bases.contains_key(&id) {
+        if !state.by_id.contains_key(&id) {
             return Ok(None);
         }
         if state.open.len() >= MAX_OPEN

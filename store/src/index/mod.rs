@@ -3,6 +3,7 @@
 //! It holds the log position that it has applied. What is lost in a crash is replayed; when it is lost or damaged
 //! altogether, all of the log is.
 
+mod moves;
 mod options;
 mod row;
 mod rows;
@@ -20,6 +21,7 @@ pub use row::BatchRow;
 pub use rows::Rows;
 pub use scan::{Batches, Scan};
 
+pub(crate) use moves::MOVES_AT_ONCE;
 pub(crate) use options::Memory;
 pub(crate) use row::{batch_key, parse_batch_key};
 pub(crate) use state::{Meta, State};

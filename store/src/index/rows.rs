@@ -9,7 +9,8 @@ use smallvec::SmallVec;
 use super::options::{ALL, BATCHES, DERIVED, META, TABLES};
 use super::{BatchRow, Index, Key, batch_key, flush_options, table_key};
 use crate::error::IndexError;
-use crate::op::{Location, Position, REPLACEMENT};
+use crate::frame::FRAME_HEADER_LEN;
+use crate::op::{BATCH_OP_LEN, Location, Position, REPLACEMENT};
 
 /// From so many deletions in a row on, one range deletion is cheaper.
 const RANGE_DELETION: usize = 4096;
@@ -46,7 +47,7 @@ impl Rows {
         }
         let key = batch_key(partition, row.last_offset);
         self.batch.put_cf(self.index.family(BATCHES), key, row.encode());
-        self.count(row.location.file, i64::from(row.location.len));
+        self.count(row.location.file, batch_bytes(row.location));
         self.batches.push((partition, row.base_offset, row.last_offset, row.location));
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Rows {
             if row.base_offset < first_offset {
                 continue;
             }
-            self.count(row.location.file, -i64::from(row.location.len));
+            self.count(row.location.file, -batch_bytes(row.location));
             range.get_or_insert((row.last_offset, 0)).1 = row.last_offset;
             if keys.len() < RANGE_DELETION {
                 keys.push(batch_key(partition, row.last_offset));
@@ -92,7 +93,7 @@ impl Rows {
         });
         for (last, location) in gone {
             self.batch.delete_cf(family, batch_key(partition, last));
-            self.count(location.file, -i64::from(location.len));
+            self.count(location.file, -batch_bytes(location));
         }
         Ok(())
     }
@@ -166,9 +167,9 @@ impl Rows {
         let pending = self.batches.iter().position(|(of, _, last, _)| *of == partition && *last == last_last);
         if let Some(pending) = pending {
             let (.., location) = self.batches.swap_remove(pending);
-            self.count(location.file, -i64::from(location.len));
+            self.count(location.file, -batch_bytes(location));
         } else if let Some(row) = self.index.batch(partition, first_last)?.filter(|row| row.last_offset == last_last) {
-            self.count(row.location.file, -i64::from(row.location.len));
+            self.count(row.location.file, -batch_bytes(row.location));
         }
         Ok(())
     }
@@ -202,6 +203,11 @@ impl Rows {
             None => self.live.push((file, change)),
         }
     }
+}
+
+/// What a batch counts as alive in its segment: with its op, and a frame header as most have their own.
+fn batch_bytes(location: Location) -> i64 {
+    i64::from(location.len) + (FRAME_HEADER_LEN + BATCH_OP_LEN) as i64
 }
 
 /// What a value counts as alive in its segment: its op and a share of the frame header.

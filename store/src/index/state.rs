@@ -120,20 +120,16 @@ impl State {
         }
     }
 
-    /// Takes segments out that the cleaner replaced, and puts the new one in.
-    pub(crate) fn replace_files(
-        &mut self,
-        batch: &mut WriteBatch,
-        family: &ColumnFamily,
-        old: &[u32],
-        new: (u32, FileRow),
-    ) {
-        for id in old {
-            self.meta.files.remove(id);
-            batch.delete_cf(family, file_key(*id));
-        }
-        self.meta.files.insert(new.0, new.1);
-        put_file(batch, family, new.0, new.1);
+    /// Puts a cleaned segment in.
+    pub(super) fn add_file(&mut self, batch: &mut WriteBatch, family: &ColumnFamily, id: u32, row: FileRow) {
+        self.meta.files.insert(id, row);
+        put_file(batch, family, id, row);
+    }
+
+    /// Takes a replaced segment out.
+    pub(super) fn remove_file(&mut self, batch: &mut WriteBatch, family: &ColumnFamily, id: u32) {
+        self.meta.files.remove(&id);
+        batch.delete_cf(family, file_key(id));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The store as a whole, on real files.
 
+mod damage;
 mod simple;
 
 use std::path::Path;
@@ -36,6 +37,11 @@ pub(super) fn new_batch(partition: u32, base_offset: i64, batch: Bytes) -> NewBa
         marks: b"",
         batch,
     }
+}
+
+/// A folder whose syncs cost nothing, where there is one: these tests open thousands of stores.
+pub(super) fn tempdir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("tempdir")
 }
 
 /// Small segments, no big buffers.
@@ -109,7 +115,7 @@ pub(super) fn killed(dir: &Path) -> tempfile::TempDir {
             }
         }
     }
-    let image = tempfile::tempdir().expect("tempdir");
+    let image = tempdir();
     copy(dir, image.path());
     image
 }

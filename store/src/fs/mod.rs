@@ -1,5 +1,7 @@
 //! The file operations that the log depends on, behind a trait so that tests can make them fail.
 
+pub mod double;
+
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
