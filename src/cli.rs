@@ -122,10 +122,10 @@ fn run(serve: &Serve) -> Result<(), Failure> {
         .enable_all()
         .thread_name("krocket")
         .build()
-        .map_err(|error| Failure::Start(format!("cannot start: {error}")))?;
+        .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
     let result = runtime.block_on(async {
         // Before anything that takes time, so that a signal during recovery ends the process as it should.
-        let signals = Signals::new().map_err(|error| Failure::Start(format!("cannot handle signals: {error}")))?;
+        let signals = Signals::new().map_err(|error| Failure::Other(format!("cannot handle signals: {error}")))?;
         until_signalled(&config, signals).await
     });
     // What still blocks (a disk that hangs) must not keep the process: the log is closed by now.
@@ -154,7 +154,10 @@ async fn until_signalled(config: &Config, mut signals: Signals) -> Result<(), Fa
     let name = signals.next().await;
     tracing::info!(signal = name, "draining; a second signal exits at once");
     tokio::select! {
-        () = server.stop() => tracing::info!("stopped"),
+        stopped = server.stop() => {
+            stopped?;
+            tracing::info!("stopped");
+        }
         name = signals.next() => {
             tracing::warn!(signal = name, "exiting at once");
             std::process::exit(1);

@@ -14,14 +14,14 @@ pub enum Failure {
     /// The configuration is wrong.
     Config(ConfigError),
     /// Something in the way: a port in use, a folder that cannot be written.
-    Start(String),
+    Other(String),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Failure::Config(error) => error.fmt(out),
-            Failure::Start(sentence) => out.write_str(sentence),
+            Failure::Other(sentence) => out.write_str(sentence),
         }
     }
 }
@@ -39,7 +39,7 @@ impl Failure {
     pub fn code(&self) -> ExitCode {
         match self {
             Failure::Config(_) => ExitCode::from(BAD_CONFIG),
-            Failure::Start(_) => ExitCode::FAILURE,
+            Failure::Other(_) => ExitCode::FAILURE,
         }
     }
 }

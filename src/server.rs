@@ -20,6 +20,7 @@ pub struct Server {
     pub kafka: SocketAddr,
     /// Where HTTP is served.
     pub http: SocketAddr,
+    broker: Arc<Broker>,
     drain: CancellationToken,
     stop_http: CancellationToken,
     clients: JoinHandle<bool>,
@@ -44,21 +45,29 @@ impl Server {
         let broker = open(config, kafka.port()).await?;
         let _ = opened.set(broker.clone());
         let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
-        let clients = tokio::spawn(listener.run(stack::build(broker), limits, drain.clone(), grace));
-        Ok(Server { kafka, http, drain, stop_http, clients, operators })
+        let clients = tokio::spawn(listener.run(stack::build(broker.clone()), limits, drain.clone(), grace));
+        Ok(Server { kafka, http, broker, drain, stop_http, clients, operators })
     }
 
-    /// Accepts nobody new, finishes what is in flight, closes the log.
-    pub async fn stop(self) {
+    /// Accepts nobody new, finishes what is in flight, closes the log. A log that cannot be closed cleanly is recovered
+    /// at the next start, as after a crash.
+    pub async fn stop(self) -> Result<(), Failure> {
         self.drain.cancel();
         match self.clients.await {
             Ok(true) => {}
             Ok(false) => tracing::warn!("some requests did not finish in time and were cut off"),
             Err(error) => tracing::error!(%error, "the listener ended early"),
         }
+        let broker = self.broker;
+        let closed = tokio::task::spawn_blocking(move || broker.log.close()).await;
         self.stop_http.cancel();
         if let Ok(Err(error)) = self.operators.await {
             tracing::warn!(%error, "the HTTP server ended with an error");
+        }
+        match closed {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::Other(format!("the log could not be closed: {error}"))),
+            Err(error) => Err(Failure::Other(format!("the log could not be closed: {error}"))),
         }
     }
 }
@@ -66,14 +75,11 @@ impl Server {
 async fn open(config: &Config, port: u16) -> Result<Arc<Broker>, Failure> {
     let settings = settings::broker(config, port);
     let folder = config.server.data_dir.clone();
-    let opening = tokio::task::spawn_blocking({
-        let folder = folder.clone();
-        move || Broker::open(&folder, settings)
-    });
-    match opening.await {
+    let cannot_open = |why: String| Failure::Other(format!("cannot open the data folder: {why}"));
+    match tokio::task::spawn_blocking(move || Broker::open(&folder, settings)).await {
         Ok(Ok(broker)) => Ok(broker),
-        Ok(Err(error)) => Err(Failure::Start(format!("cannot open {}: {error}", folder.display()))),
-        Err(error) => Err(Failure::Start(format!("cannot open {}: {error}", folder.display()))),
+        Ok(Err(error)) => Err(cannot_open(error.to_string())),
+        Err(error) => Err(cannot_open(error.to_string())),
     }
 }
 
@@ -90,7 +96,7 @@ fn readiness(opened: Arc<OnceLock<Arc<Broker>>>, drain: CancellationToken) -> ht
 }
 
 async fn resolve(address: &HostPort) -> Result<SocketAddr, Failure> {
-    let unknown = |why: String| Failure::Start(format!("cannot listen on {address}: {why}"));
+    let unknown = |why: String| Failure::Other(format!("cannot listen on {address}: {why}"));
     let mut found = tokio::net::lookup_host((address.host.as_str(), address.port))
         .await
         .map_err(|error| unknown(error.to_string()))?;
@@ -104,5 +110,5 @@ fn cannot_listen(what: &str, address: SocketAddr, error: &std::io::Error) -> Fai
         std::io::ErrorKind::PermissionDenied => "not permitted (ports below 1024 need privileges)".to_owned(),
         _ => error.to_string(),
     };
-    Failure::Start(format!("cannot listen on {address} for {what}: {why}"))
+    Failure::Other(format!("cannot listen on {address} for {what}: {why}"))
 }

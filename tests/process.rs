@@ -43,6 +43,48 @@ fn a_port_in_use_is_one_sentence() {
 }
 
 #[test]
+fn a_second_process_on_the_same_folder_is_refused() {
+    let folder = tempdir().expect("a temporary folder");
+    let mut first = Process::serve(KROCKET, folder.path());
+    let (_, http) = first.wait_until_ready();
+    let arguments = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", text(folder.path())];
+    let (code, _, stderr) = run(KROCKET, &arguments);
+    assert_eq!(code, Some(1), "{stderr}");
+    let sentence = format!(
+        "krocket: cannot open the data folder: {} is in use by another process (pid {})",
+        folder.path().display(),
+        first.id()
+    );
+    assert_eq!(stderr.trim_end(), sentence);
+    assert!(get(http, "/readyz").contains("200 OK"), "the first goes on");
+}
+
+#[test]
+fn a_folder_that_cannot_be_used_is_one_sentence() {
+    // Not even root may create this one.
+    let arguments = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", "/proc/krocket"];
+    let (code, _, stderr) = run(KROCKET, &arguments);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("krocket: cannot open the data folder: ") && stderr.contains("/proc/krocket"),
+        "{stderr}"
+    );
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn a_folder_of_a_newer_krocket_is_left_alone() {
+    let folder = tempdir().expect("a temporary folder");
+    let format = folder.path().join("format");
+    std::fs::write(&format, "krocket 999 0123456789abcdef 00000000\n").expect("written");
+    let arguments = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", text(folder.path())];
+    let (code, _, stderr) = run(KROCKET, &arguments);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("format 999") && stderr.lines().count() == 1, "{stderr}");
+    assert!(std::fs::read_to_string(format).expect("still there").starts_with("krocket 999 "));
+}
+
+#[test]
 fn a_bad_configuration_is_shown_and_exits_with_64() {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
     file.write_all(b"[server]\nlisen = \"127.0.0.1:9092\"\n").expect("written");

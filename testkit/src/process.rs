@@ -75,6 +75,11 @@ impl Process {
         (field(" kafka="), field(" http="))
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to this process alone.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);

@@ -58,7 +58,7 @@ impl Krocket {
 
     /// Stops it cleanly; the data folder goes with what is returned.
     pub async fn stop(self) -> Stopped {
-        soon("stopping krocket", self.server.stop()).await;
+        soon("stopping krocket", self.server.stop()).await.expect("the log closes");
         Stopped { config: self.config, folder: self.folder }
     }
 
