@@ -48,13 +48,26 @@ impl Broker {
     pub fn open(data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
         let configs = config::Configs::new(settings.configs.clone())?;
         let log = log::Log::open(data_dir, log::LogConfig::default())?;
-        Ok(Arc::new(Broker {
+        let broker = Arc::new(Broker {
             settings,
             configs,
             topics: topics::Topics::default(),
             log,
             sessions: fetch_session::Sessions::default(),
             producer_ids: producer_ids::ProducerIds::default(),
-        }))
+        });
+        let weak = Arc::downgrade(&broker);
+        broker.log.start_housekeeping(move || weak.upgrade().map(|broker| broker.jobs()));
+        Ok(broker)
+    }
+
+    /// Every partition, with the configuration that it is kept by.
+    fn jobs(&self) -> Vec<log::Job> {
+        let jobs = |topic: Arc<topics::Topic>| {
+            let config = topic.config.load_full();
+            let partitions = topic.partitions.load_full();
+            (0..partitions.len()).map(move |index| (partitions[index].clone(), config.clone()))
+        };
+        self.topics.all().into_iter().flat_map(jobs).collect()
     }
 }

@@ -5,7 +5,9 @@
 
 mod append;
 mod clock;
+mod compaction;
 mod error;
+mod housekeeping;
 mod metrics;
 mod partition;
 mod producers;
@@ -19,6 +21,8 @@ mod watch;
 mod writer;
 
 #[cfg(test)]
+mod housekeeping_tests;
+#[cfg(test)]
 mod tests;
 
 use std::ops::Deref;
@@ -28,7 +32,7 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use dashmap::DashMap;
-use krocket_store::{Index, LogReader};
+use krocket_store::{Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -40,6 +44,8 @@ pub use producers::{ProducerView, SequenceError};
 pub use read::{MAX_DECOMPRESSED, Range, TimedOffset};
 pub use watch::Watch;
 
+use housekeeping::Stopping;
+pub use housekeeping::Job;
 use partition::{Extent, Tracked};
 use producers::{Numbered, Producers};
 use queue::Queue;
@@ -97,6 +103,10 @@ struct Shared {
     rounds: Queue<Round>,
     /// End of the last round whose batches are visible.
     published: AtomicU64,
+    /// Partitions that are deleted but still have rows.
+    remains: Mutex<Vec<Arc<Partition>>>,
+    cleaner: Cleaner,
+    stopping: Stopping,
     clock: Clock,
     config: LogConfig,
 }
@@ -114,9 +124,13 @@ impl Log {
             commands: Queue::default(),
             rounds: Queue::default(),
             published: AtomicU64::new(synced),
+            remains: Mutex::default(),
+            cleaner: opened.cleaner,
+            stopping: Stopping::default(),
             clock: config.clock.clone(),
             config,
         });
+        shared.find_remains()?;
         let ring = Ring::new(shared.config.recent_bytes, shared.config.recent_batches);
         let writer = Writer::new(shared.clone(), opened.appender, ring);
         let syncer = opened.syncer;
@@ -154,9 +168,7 @@ impl Log {
     /// Changes tables: all writes or none, visible to [`Log::get`] and [`Log::scan`] when answered, in the order of the
     /// calls.
     pub fn commit(&self, writes: Vec<Write>, durability: Durability) -> Committing {
-        let (answer, outcome) = oneshot::channel();
-        self.0.send(Command::Commit { writes, durability, answer });
-        Outcome(outcome)
+        self.0.commit(writes, durability)
     }
 
     /// The value of a key.
@@ -176,18 +188,12 @@ impl Log {
     /// Moves the log start to `before_offset`, which must not lie beyond the high watermark; a start that is there
     /// already stays.
     pub fn delete_records(&self, partition: &Arc<Partition>, before_offset: i64, durability: Durability) -> Committing {
-        self.trim(partition.clone(), before_offset, durability)
+        self.0.trim(partition.clone(), before_offset, durability)
     }
 
     /// Takes a partition away for ever.
     pub fn delete_partition(&self, partition: Arc<Partition>) -> Committing {
-        self.trim(partition, DELETED, Durability::Written)
-    }
-
-    fn trim(&self, partition: Arc<Partition>, to: i64, durability: Durability) -> Committing {
-        let (answer, outcome) = oneshot::channel();
-        self.0.send(Command::Trim { partition, to, durability, answer });
-        Outcome(outcome)
+        self.0.trim(partition, DELETED, Durability::Written)
     }
 
     /// The idempotent producers that a partition remembers.
@@ -197,6 +203,18 @@ impl Log {
             state.producers = Some(Box::new(self.0.load_producers(partition.id)?));
         }
         Ok(state.producers.as_ref().map(|tracked| tracked.producers.views()).unwrap_or_default())
+    }
+
+    /// Starts the thread that applies retention and compaction and gives space back. `jobs` tells what there is to keep
+    /// in order; `None` ends the thread.
+    pub fn start_housekeeping(&self, jobs: impl Fn() -> Option<Vec<Job>> + Send + 'static) {
+        let shared = self.0.shared.clone();
+        self.0.threads.lock().push(spawn("log-keeper", move || housekeeping::run(&shared, &jobs)));
+    }
+
+    /// One round of house-keeping, here and now.
+    pub fn keep_house(&self, jobs: &[Job]) -> Result<(), StorageError> {
+        self.0.keep_house(jobs)
     }
 
     /// Tells the time.
@@ -220,14 +238,14 @@ impl Deref for Handle {
 }
 
 impl Handle {
-    fn send(&self, command: Command) {
-        // When the log is closed the command is dropped, and with it the answer: the outcome is an error.
-        let _ = self.commands.push(command);
-    }
-
     fn stop(&self) {
+        self.stopping.set();
         self.commands.close();
         for thread in self.threads.lock().drain(..) {
+            // The house-keeping thread may hold the last reference to what holds the log.
+            if thread.thread().id() == std::thread::current().id() {
+                continue;
+            }
             if thread.join().is_err() {
                 tracing::error!("a thread of the log panicked");
             }
@@ -242,6 +260,23 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    fn send(&self, command: Command) {
+        // When the log is closed the command is dropped, and with it the answer: the outcome is an error.
+        let _ = self.commands.push(command);
+    }
+
+    fn commit(&self, writes: Vec<Write>, durability: Durability) -> Committing {
+        let (answer, outcome) = oneshot::channel();
+        self.send(Command::Commit { writes, durability, answer });
+        Outcome(outcome)
+    }
+
+    fn trim(&self, partition: Arc<Partition>, to: i64, durability: Durability) -> Committing {
+        let (answer, outcome) = oneshot::channel();
+        self.send(Command::Trim { partition, to, durability, answer });
+        Outcome(outcome)
+    }
+
     fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, StorageError> {
         if let Some(partition) = self.partitions.get(&id) {
             return Ok(partition.clone());
@@ -275,6 +310,7 @@ impl Shared {
         // Nobody knows when those wrote; counting from now errs on the side of remembering.
         let now_ms = self.clock.now_ms();
         let mut since_snapshot = 0;
+        producers.expire(now_ms.saturating_sub(self.config.producer_expiration_ms));
         for row in self.index.batches(id, from) {
             let row = row?;
             if row.producer_id < 0 || row.base_offset < from {

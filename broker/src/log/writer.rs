@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use krocket_protocol::records::BatchHeader;
-use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, IndexError, NewBatch, REPLACEMENT, Rows};
+use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, Index, IndexError, NewBatch, REPLACEMENT, Rows};
 use tracing::error;
 
 use super::LEADER_EPOCH;
@@ -26,6 +26,8 @@ const SNAPSHOT_INTERVAL: u32 = 512;
 /// A group is written when it is this large.
 const GROUP_BYTES: usize = 8 << 20;
 const GROUP_FRAMES: usize = 4096;
+/// Most rows that one trim deletes while everybody waits.
+const TRIMMED_ROWS: usize = 4096;
 
 /// What the writer is asked to do.
 pub(super) enum Command {
@@ -121,13 +123,15 @@ impl Writer {
                 Err(error) => drop(answer.send(Err(error))),
             },
             Command::Trim { partition, to, durability, answer } => {
+                // Starts only move forward, also when trims overtake one another.
+                let to = if to == DELETED { to } else { to.clamp(partition.log_start(), partition.log_end()) };
                 match self.prepare_trim(&partition, to, group) {
                     Ok(writes) => group.pending.push(Pending::Trim { partition, to, writes, durability, answer }),
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
-            Command::Compact { partition, changes, answer } => {
-                match self.prepare_compact(&partition, &changes, group) {
+            Command::Compact { partition, mut changes, answer } => {
+                match self.prepare_compact(&partition, &mut changes, group) {
                     Ok(writes) => group.pending.push(Pending::Compact { partition, changes, writes, answer }),
                     Err(error) => drop(answer.send(Err(error))),
                 }
@@ -236,14 +240,19 @@ impl Writer {
     fn prepare_compact(
         &mut self,
         partition: &Arc<Partition>,
-        changes: &[Change],
+        changes: &mut Vec<Change>,
         group: &mut Group,
     ) -> Result<Vec<Write>, StorageError> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         let mut builder = FrameBuilder::new();
-        for Change { row, batch } in changes {
+        changes.retain(|change| {
+            // Trimmed or deleted while it was compacted: it must not come back.
+            let now = self.shared.index.batch(partition.id, change.row.base_offset).ok().flatten();
+            now.is_some_and(|now| now.base_offset == change.row.base_offset && now.last_offset == change.row.last_offset)
+        });
+        for Change { row, batch } in changes.iter() {
             match batch {
                 Some(batch) => builder.batch(NewBatch {
                     partition: partition.id,
@@ -313,7 +322,7 @@ impl Writer {
         };
         let end = self.appender.end();
         let mut rows = self.shared.index.rows();
-        let batch_rows = match apply(&mut rows, &pending, &appended) {
+        let batch_rows = match apply(&self.shared.index, &mut rows, &pending, &appended) {
             Ok(batch_rows) => batch_rows,
             Err(error) => {
                 // What is in the log is there; only a restart can bring the index up to it.
@@ -381,6 +390,7 @@ impl Writer {
                         partition.mark_deleted();
                         partition.recent.lock().clear();
                         self.shared.partitions.remove(&partition.id);
+                        self.shared.remains.lock().push(partition);
                     } else {
                         partition.move_log_start(to);
                         partition.recent.lock().trim(to);
@@ -422,7 +432,12 @@ fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
 }
 
 /// Turns what was appended into index rows; the rows of new batches are returned in order.
-fn apply(rows: &mut Rows, pending: &[Pending], appended: &[store::Appended]) -> Result<Vec<BatchRow>, IndexError> {
+fn apply(
+    index: &Index,
+    rows: &mut Rows,
+    pending: &[Pending],
+    appended: &[store::Appended],
+) -> Result<Vec<BatchRow>, IndexError> {
     let mut appended = appended.iter();
     let mut batch_rows = Vec::with_capacity(pending.len());
     for pending in pending {
@@ -447,7 +462,7 @@ fn apply(rows: &mut Rows, pending: &[Pending], appended: &[store::Appended]) -> 
             Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
             Pending::Trim { partition, to, writes, .. } => {
                 apply_writes(rows, frame.position, writes)?;
-                rows.delete_batches(partition.id, *to)?;
+                delete_rows(rows, index, partition.id, *to)?;
             }
             Pending::Compact { partition, changes, writes, .. } => {
                 let mut locations = frame.batches.iter();
@@ -470,6 +485,14 @@ fn apply(rows: &mut Rows, pending: &[Pending], appended: &[store::Appended]) -> 
         }
     }
     Ok(batch_rows)
+}
+
+/// Deletes rows below `to`, so many at most; the rest are left to the house-keeping.
+fn delete_rows(rows: &mut Rows, index: &Index, partition: u32, to: i64) -> Result<(), IndexError> {
+    match index.batches(partition, 0).nth(TRIMMED_ROWS).transpose()? {
+        Some(row) if row.base_offset < to => rows.delete_batches(partition, row.base_offset),
+        _ => rows.delete_batches(partition, to),
+    }
 }
 
 fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) -> Result<(), IndexError> {

@@ -1,0 +1,212 @@
+//! The background thread: retention, compaction, forgetting producers, giving disk space back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use krocket_store::IndexError;
+use parking_lot::{Condvar, Mutex};
+use tracing::{debug, error, info};
+
+use super::append::Durability;
+use super::error::StorageError;
+use super::metrics::METRICS;
+use super::partition::Partition;
+use super::{DELETED, Shared, tables};
+use crate::config::TopicConfig;
+
+/// Pause between two rounds.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// A round that takes long is followed by a pause this many times as long: idle partitions must not cost CPU.
+const PAUSE_FACTOR: u32 = 20;
+/// A segment file is rewritten when at least this part of it is garbage.
+const GARBAGE_RATIO: f64 = 0.5;
+/// Bytes that compaction and cleaning handle per second at most, so that they leave disk and CPU to clients.
+const BACKGROUND_RATE: u64 = 64 << 20;
+/// Bytes between two pauses.
+const PACE_BYTES: u64 = 1 << 20;
+
+/// A partition and the configuration to keep it by.
+pub type Job = (Arc<Partition>, Arc<TopicConfig>);
+
+/// Ends pauses of the background thread.
+#[derive(Debug, Default)]
+pub(super) struct Stopping {
+    set: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stopping {
+    pub(super) fn set(&self) {
+        *self.set.lock() = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        *self.set.lock()
+    }
+
+    /// Waits; true when it is time to stop.
+    fn wait(&self, pause: Duration) -> bool {
+        let mut set = self.set.lock();
+        if !*set {
+            self.changed.wait_for(&mut set, pause);
+        }
+        *set
+    }
+}
+
+/// Keeps background work at a rate.
+pub(super) struct Pace<'a> {
+    stopping: &'a Stopping,
+    bytes: u64,
+}
+
+impl<'a> Pace<'a> {
+    pub(super) fn new(stopping: &'a Stopping) -> Self {
+        Pace { stopping, bytes: 0 }
+    }
+
+    /// Counts work, and pauses after each piece of some size.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.bytes += bytes;
+        if self.bytes >= PACE_BYTES {
+            self.stopping.wait(Duration::from_micros(self.bytes * 1_000_000 / BACKGROUND_RATE));
+            self.bytes = 0;
+        }
+    }
+}
+
+/// Runs until the log is closed or there is nobody to work for.
+pub(super) fn run(shared: &Arc<Shared>, jobs: &dyn Fn() -> Option<Vec<Job>>) {
+    let mut pause = INTERVAL;
+    while !shared.stopping.wait(pause) {
+        let started = Instant::now();
+        let Some(jobs) = jobs() else { return };
+        if let Err(error) = shared.keep_house(&jobs)
+            && !shared.stopping.is_set()
+        {
+            error!(%error, "house-keeping of the log failed, it will be tried again");
+        }
+        pause = INTERVAL.max(started.elapsed() * PAUSE_FACTOR);
+    }
+}
+
+impl Shared {
+    /// One round.
+    pub(super) fn keep_house(&self, jobs: &[Job]) -> Result<(), StorageError> {
+        for (partition, config) in jobs {
+            if self.stopping.is_set() {
+                return Ok(());
+            }
+            if partition.is_deleted() {
+                continue;
+            }
+            if config.delete {
+                self.expire(partition, config)?;
+            }
+            if config.compact {
+                self.compact(partition, config)?;
+            }
+            self.finish_trim(partition)?;
+            self.forget_producers(partition);
+        }
+        self.remove_remains()?;
+        self.clean()
+    }
+
+    /// Trims batches past retention.ms, and the oldest while retention.bytes are kept without them (Kafka's
+    /// `deleteOldSegments`, by the batch).
+    fn expire(&self, partition: &Arc<Partition>, config: &TopicConfig) -> Result<(), StorageError> {
+        let start = partition.log_start();
+        let end = partition.high_watermark();
+        if start >= end {
+            return Ok(());
+        }
+        let cutoff = config.retention_ms.map_or(i64::MIN, |retention| self.clock.now_ms().saturating_sub(retention));
+        let mut surplus = match config.retention_bytes {
+            Some(keep) => self.size(partition)?.saturating_sub(keep),
+            None => 0,
+        };
+        let mut to = start;
+        let mut bytes = 0;
+        for row in self.index.batches(partition.id, start) {
+            let row = row?;
+            let len = u64::from(row.location.len);
+            // No timestamp, no age.
+            let expired = (0..cutoff).contains(&row.max_timestamp);
+            if row.last_offset >= end || !expired && len > surplus {
+                break;
+            }
+            surplus = surplus.saturating_sub(len);
+            bytes += len;
+            to = row.last_offset + 1;
+        }
+        if to > start {
+            self.trim(partition.clone(), to, Durability::Written).wait()?;
+            METRICS.expired_bytes.inc_by(bytes);
+            debug!(partition = partition.id, log_start = to, bytes, "retention moved the log start");
+        }
+        Ok(())
+    }
+
+    /// Deletes rows below the log start that a trim left.
+    fn finish_trim(&self, partition: &Arc<Partition>) -> Result<(), StorageError> {
+        let start = partition.log_start();
+        if start == 0 {
+            return Ok(());
+        }
+        while self.index.batch(partition.id, 0)?.is_some_and(|row| row.last_offset < start) {
+            self.trim(partition.clone(), start, Durability::Written).wait()?;
+        }
+        Ok(())
+    }
+
+    fn forget_producers(&self, partition: &Partition) {
+        let before = self.clock.now_ms().saturating_sub(self.config.producer_expiration_ms);
+        if let Some(tracked) = &mut partition.state.lock().producers {
+            tracked.producers.expire(before);
+        }
+    }
+
+    /// Notes the deleted partitions that a crash left with rows.
+    pub(super) fn find_remains(&self) -> Result<(), IndexError> {
+        for row in self.index.scan(tables::LOG_STARTS, b"") {
+            let (key, start) = row?;
+            if start == DELETED.to_be_bytes()
+                && let Ok(id) = key.try_into()
+                && let id = u32::from_be_bytes(id)
+                && self.index.batch(id, 0)?.is_some()
+            {
+                self.remains.lock().push(Arc::new(Partition::new(id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the rows of deleted partitions, a few thousand at a time.
+    fn remove_remains(&self) -> Result<(), StorageError> {
+        let remains = std::mem::take(&mut *self.remains.lock());
+        for partition in remains {
+            while self.index.batch(partition.id, 0)?.is_some() {
+                self.trim(partition.clone(), DELETED, Durability::Written).wait()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rewrites segment files that are mostly garbage.
+    fn clean(&self) -> Result<(), StorageError> {
+        for victim in self.cleaner.victims(GARBAGE_RATIO) {
+            if self.stopping.is_set() {
+                return Ok(());
+            }
+            let mut pace = Pace::new(&self.stopping);
+            let cleaned = self.cleaner.rewrite(&victim, &mut |bytes| pace.spend(bytes))?;
+            if !cleaned.skipped {
+                info!(files = victim.segments.len(), before = cleaned.before, after = cleaned.after, "cleaned the log");
+            }
+        }
+        Ok(())
+    }
+}
+
