@@ -239,7 +239,7 @@ public final class Driver {
 
     /** The sum of the end offsets of a topic's partitions. */
     private static int end(String topic) throws Exception {
-        return Tool.run("GetOffsetShell", "--topic", topic).lines()
+        return Tool.run("GetOffsetShell", "--topic", topic).lines().filter(line -> line.startsWith(topic + ":"))
             .mapToInt(line -> Integer.parseInt(line.split(":")[2])).sum();
     }
 

@@ -70,6 +70,7 @@ final class Tool {
         sink = printed;
         System.setIn(new ByteArrayInputStream(input.getBytes(StandardCharsets.UTF_8)));
         String full = name.startsWith("kafka.") ? name : "org.apache.kafka.tools." + name;
+        System.err.println("$ " + full + " " + String.join(" ", args));
         code = null;
         try {
             Class.forName(full).getMethod("main", String[].class).invoke(null, (Object) args.toArray(String[]::new));
@@ -82,7 +83,7 @@ final class Tool {
         HOOKS.clear();
         System.out.flush();
         String text = printed.toString(StandardCharsets.UTF_8);
-        System.err.println("$ " + full + " " + String.join(" ", args) + "\n" + text);
+        System.err.println(text);
         if (code != null && code != 0) {
             throw new AssertionError(name + " ended with code " + code + ": "
                 + (text + why).replaceAll("\\s+", " ").strip());

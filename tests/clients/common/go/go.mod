@@ -1,0 +1,3 @@
+module krocket.test/scenario
+
+go 1.25
