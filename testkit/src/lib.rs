@@ -1,8 +1,11 @@
 //! For tests: a whole krocket in this process or as a program of its own, and a client that sends what it is told.
 
+pub mod checker;
 pub mod client;
+pub mod history;
 pub mod process;
 pub mod server;
+pub mod session;
 
 pub use client::Client;
 pub use process::Process;
