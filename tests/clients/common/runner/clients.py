@@ -169,6 +169,8 @@ ALL = [
     Java("java-4", "4.3.1", "java"),
     Java("java-3.9", "3.9.2", "java"),
     KafkaTools("kafka-tools", "4.3.1"),
+    Node("kafkajs", "2.2.4"),
+    Node("platformatic", "2.12.1"),
     Go("franz-go", "1.22.2"),
     Go("sarama", "1.61.1"),
     Go("kafka-go", "0.4.51"),
