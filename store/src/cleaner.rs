@@ -137,7 +137,8 @@ impl Cleaner {
         let before = victim.total();
         let skipped = Cleaned { before, after: before, skipped: true };
         let all = self.shared.segments.list();
-        let Some(at) = all.iter().position(|segment| Some(segment.id) == victim.segments.first().map(|s| s.file)) else {
+        let Some(at) = all.iter().position(|segment| Some(segment.id) == victim.segments.first().map(|s| s.file))
+        else {
             return Ok(skipped);
         };
         let old = &all[at..];
@@ -171,7 +172,14 @@ impl Cleaner {
     }
 
     /// Gives the new segment its name and tells the index.
-    fn place(&self, tmp: &Path, path: &Path, new: Segment, file: &Arc<dyn LogFile>, len: u64) -> Result<(), StoreError> {
+    fn place(
+        &self,
+        tmp: &Path,
+        path: &Path,
+        new: Segment,
+        file: &Arc<dyn LogFile>,
+        len: u64,
+    ) -> Result<(), StoreError> {
         let dir = self.shared.segments.dir();
         self.shared.fs.rename(tmp, path).map_err(StoreError::io("rename", tmp))?;
         self.shared.fs.sync_dir(dir).map_err(StoreError::io("sync", dir))?;
@@ -314,7 +322,9 @@ pub(crate) fn finish(
     for segment in old {
         let path = shared.segments.path(segment);
         match shared.fs.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StoreError::io("remove", &path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &path)(error));
+            }
             _ => {}
         }
     }

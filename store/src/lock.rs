@@ -63,7 +63,9 @@ impl Format {
         match (words.next(), words.next().and_then(|word| word.parse::<u32>().ok())) {
             (Some("krocket"), Some(FORMAT_VERSION)) => {}
             (Some("krocket"), Some(version)) => {
-                return refuse(format!("format {version} is not {FORMAT_VERSION}, the one that this krocket reads and writes"));
+                return refuse(format!(
+                    "format {version} is not {FORMAT_VERSION}, the one that this krocket reads and writes"
+                ));
             }
             // Torn or flipped: the segments know the log's id as well.
             _ => return Ok(None),

@@ -23,9 +23,7 @@ impl LogReader {
     /// A slice of the file, which stays readable as long as it is held.
     pub fn slice(&self, location: Location) -> Result<FileSlice, ReadError> {
         match self.shared.segments.file(location.file) {
-            Ok(Some(file)) => {
-                Ok(FileSlice { file, offset: u64::from(location.offset), len: location.len as usize })
-            }
+            Ok(Some(file)) => Ok(FileSlice { file, offset: u64::from(location.offset), len: location.len as usize }),
             Ok(None) => Err(ReadError::Gone(location.file)),
             Err(source) => Err(ReadError::Io { file: location.file, source }),
         }

@@ -118,8 +118,7 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
 
     let next_id = found.iter().map(|found| found.segment.id + 1).max().unwrap_or(1);
     let known_id = known.iter().flat_map(|meta| meta.files.keys()).max().map_or(1, |id| id + 1);
-    let segments =
-        Segments::new(log_dir.clone(), found.iter().map(|found| found.segment), next_id.max(known_id));
+    let segments = Segments::new(log_dir.clone(), found.iter().map(|found| found.segment), next_id.max(known_id));
     for old in unfinished.iter().flat_map(|(_, old)| old) {
         segments.offer(old.segment, None);
     }
@@ -148,7 +147,9 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
             let meta = Meta::empty(log_id);
             let database = create_index(&index_dir, memory)?;
             let index = Index::new(database, shared.clone(), meta.clone(), options.index_flush_bytes);
-            let tail = replay.run(&index, &meta, apply)?.map_err(|reason| StoreError::Index(crate::IndexError(reason.into())))?;
+            let tail = replay
+                .run(&index, &meta, apply)?
+                .map_err(|reason| StoreError::Index(crate::IndexError(reason.into())))?;
             (index, tail)
         }
     };
@@ -237,7 +238,8 @@ fn resolve(
 ) -> Result<Unfinished, StoreError> {
     let in_index = |id: u32| known.is_some_and(|meta| meta.files.contains_key(&id));
     let mut unfinished = Vec::new();
-    let mut cleaned: Vec<Segment> = found.iter().filter_map(|found| found.segment.cleaned_end.and(Some(found.segment))).collect();
+    let mut cleaned: Vec<Segment> =
+        found.iter().filter_map(|found| found.segment.cleaned_end.and(Some(found.segment))).collect();
     cleaned.sort_by_key(|segment| std::cmp::Reverse(segment.id));
     for new in cleaned {
         if !found.iter().any(|found| found.segment.id == new.id) {
@@ -313,6 +315,10 @@ impl Replay<'_> {
         let from = meta.synced.min(meta.applied);
         let first = self.found.iter().rposition(|found| found.segment.base <= from).unwrap_or(0);
         let mut tail = Tail { end: 0, len: SEGMENT_HEADER_LEN, first };
+        if let Some(front) = self.found.first().filter(|front| first == 0 && front.segment.base > 0) {
+            let (path, len) = (front.path.clone(), front.segment.base);
+            self.report.damaged.push(Damage { path, offset: 0, len, reason: "the segment before it is missing" });
+        }
         let mut rows = index.rows();
         let mut told = Instant::now();
         for (number, found) in self.found.iter().enumerate().skip(first) {
@@ -366,6 +372,18 @@ impl Replay<'_> {
                 }
             }
             tail.end = tail.end.max(found.segment.cleaned_end.unwrap_or(0));
+            // Segments join without a gap: only a cleaned one takes another's place.
+            let Some(next) = self.found.get(number + 1).map(|next| next.segment.base).filter(|next| *next > tail.end)
+            else {
+                continue;
+            };
+            if next > from && tail.end < meta.applied {
+                return Ok(Err(format!("{} ends early", found.path.display())));
+            }
+            let (path, offset) = (found.path.clone(), found.file_len);
+            if self.report.damaged.last().is_none_or(|last| last.path != path || last.offset + last.len != offset) {
+                self.report.damaged.push(Damage { path, offset, len: next - tail.end, reason: "the rest is missing" });
+            }
         }
         if tail.end < meta.applied {
             return Ok(Err(format!("it knows the log up to {}, which ends at {}", meta.applied, tail.end)));
@@ -392,18 +410,19 @@ fn resume(
         let file = options.fs.open(&found.path).map_err(StoreError::io("open", &found.path))?;
         file.sync_data().map_err(StoreError::io("sync", &found.path))?;
     }
-    let contiguous = |segment: &Segment| {
-        segment.cleaned_end.is_none() && tail.end - segment.base + SEGMENT_HEADER_LEN == tail.len
-    };
+    let contiguous =
+        |segment: &Segment| segment.cleaned_end.is_none() && tail.end - segment.base + SEGMENT_HEADER_LEN == tail.len;
     let (file, segment, len) = match found.last() {
-        Some(last) if contiguous(&last.segment) => (continue_segment(shared, last, tail, options, report)?, last.segment, tail.len),
+        Some(last) if contiguous(&last.segment) => {
+            (continue_segment(shared, last, tail, options, report)?, last.segment, tail.len)
+        }
         last => {
             if let Some(last) = last {
                 let file = options.fs.open(&last.path).map_err(StoreError::io("open", &last.path))?;
                 file.sync_data().map_err(StoreError::io("sync", &last.path))?;
             }
-            let (file, segment) =
-                appender::create_segment(shared, tail.end).map_err(StoreError::io("create a segment in", shared.segments.dir()))?;
+            let (file, segment) = appender::create_segment(shared, tail.end)
+                .map_err(StoreError::io("create a segment in", shared.segments.dir()))?;
             (file, segment, SEGMENT_HEADER_LEN)
         }
     };
@@ -437,7 +456,8 @@ fn continue_segment(
     }
     if last.log_id.is_none() {
         let header = last.segment.header(shared.log_id);
-        crate::fs::write_all(&*file, &mut [io::IoSlice::new(&header)], 0).map_err(StoreError::io("write", &last.path))?;
+        crate::fs::write_all(&*file, &mut [io::IoSlice::new(&header)], 0)
+            .map_err(StoreError::io("write", &last.path))?;
     }
     Ok(file)
 }

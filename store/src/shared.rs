@@ -35,7 +35,13 @@ pub(crate) struct Progress {
 }
 
 impl Shared {
-    pub(crate) fn new(fs: Arc<dyn FileSystem>, segments: Segments, log_id: u64, progress: Progress, lock: Lock) -> Self {
+    pub(crate) fn new(
+        fs: Arc<dyn FileSystem>,
+        segments: Segments,
+        log_id: u64,
+        progress: Progress,
+        lock: Lock,
+    ) -> Self {
         let (progress, sync_round) = (Mutex::new(progress), Mutex::new(()));
         Shared { fs, segments, log_id, progress, sync_round, failed: OnceLock::new(), _lock: lock }
     }

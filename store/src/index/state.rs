@@ -45,8 +45,7 @@ impl Meta {
         if value[..4] != VERSION.to_le_bytes() {
             return Err(IndexError("rows of another version".into()));
         }
-        let mut meta =
-            Meta { log_id: u64_at(4), applied: u64_at(12), synced: u64_at(20), files: BTreeMap::new() };
+        let mut meta = Meta { log_id: u64_at(4), applied: u64_at(12), synced: u64_at(20), files: BTreeMap::new() };
         let mut raw = db.raw_iterator();
         raw.seek([FILE_PREFIX]);
         while let Some((key, value)) = raw.item().filter(|(key, _)| key.first() == Some(&FILE_PREFIX)) {

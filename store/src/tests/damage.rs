@@ -33,7 +33,8 @@ fn small_log(dir: &Path) -> Vec<Written> {
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut files: Vec<_> = fs::read_dir(dir.join("log")).expect("list").map(|entry| entry.expect("entry").path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(dir.join("log")).expect("list").map(|entry| entry.expect("entry").path()).collect();
     files.sort();
     files
 }
@@ -125,7 +126,8 @@ fn a_cut_at_any_byte_costs_what_is_behind_it() {
                     check_append(image.path(), store);
                 }
             } else {
-                assert_eq!(store.report.damaged.len(), usize::from(torn), "cut at {cut}");
+                let [damage] = &store.report.damaged[..] else { panic!("cut at {cut}: {:?}", store.report.damaged) };
+                assert_eq!(damage.path, damaged);
             }
         }
     }
@@ -164,6 +166,7 @@ fn a_missing_segment_rebuilds_the_index() {
     fs::remove_file(&all[0].file).expect("remove");
     let store = open_small(dir.path());
     assert!(store.report.rebuilt.is_some());
+    assert_eq!(store.report.damaged[0].reason, "the segment before it is missing");
     check(&store, &all, |written| written.file != all[0].file);
 }
 

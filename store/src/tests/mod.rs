@@ -1,6 +1,8 @@
 //! The store as a whole, on real files.
 
+mod cleaning;
 mod damage;
+mod faults;
 mod simple;
 
 use std::path::Path;
@@ -46,12 +48,7 @@ pub(super) fn tempdir() -> tempfile::TempDir {
 
 /// Small segments, no big buffers.
 pub(super) fn small() -> Options {
-    Options {
-        segment_bytes: 4096,
-        index_cache_bytes: 1 << 20,
-        index_memtable_bytes: 1 << 20,
-        ..Options::default()
-    }
+    Options { segment_bytes: 4096, index_cache_bytes: 1 << 20, index_memtable_bytes: 1 << 20, ..Options::default() }
 }
 
 /// What every user of the store does with ops.
@@ -103,19 +100,26 @@ pub(super) fn patched(bytes: &Bytes, base_offset: i64) -> Vec<u8> {
 
 /// The data folder as a killed process leaves it: a clean close would flush the index.
 pub(super) fn killed(dir: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).expect("mkdir");
-        for entry in std::fs::read_dir(from).expect("list") {
-            let entry = entry.expect("entry");
+    fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+        std::fs::create_dir_all(to)?;
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
             let to = to.join(entry.file_name());
-            if entry.file_type().expect("type").is_dir() {
-                copy(&entry.path(), &to);
+            if entry.file_type()?.is_dir() {
+                copy(&entry.path(), &to)?;
             } else {
-                std::fs::copy(entry.path(), to).expect("copy");
+                std::fs::copy(entry.path(), to)?;
             }
         }
+        Ok(())
     }
-    let image = tempdir();
-    copy(dir, image.path());
-    image
+    loop {
+        let image = tempdir();
+        match copy(dir, image.path()) {
+            Ok(()) => return image,
+            // RocksDB removed a file of its own meanwhile.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => panic!("copy: {error}"),
+        }
+    }
 }

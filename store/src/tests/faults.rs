@@ -1,0 +1,198 @@
+//! A disk that is full, fails, or loses its power.
+
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::fs::double::{Call, Double, Fault};
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+fn with_double(dir: &Path) -> (Opened, Double) {
+    let double = Double::default();
+    (open_with(dir, Options { fs: Arc::new(double.clone()), ..small() }), double)
+}
+
+fn frame(partition: u32, base_offset: i64, body_len: usize) -> Frame {
+    FrameBuilder::new().batch(new_batch(partition, base_offset, batch(1, body_len, 1))).build().expect("frame")
+}
+
+/// Offsets of a partition, each read back.
+fn offsets(store: &Opened, partition: u32) -> Vec<i64> {
+    let rows = store.index.batches(partition, 0).map(|row| row.expect("row"));
+    rows.map(|row| {
+        let bytes = store.reader.read(row.location).expect("read");
+        let header = batch::BatchHeader::read(&bytes).expect("header");
+        header.check_crc(&bytes).expect("crc");
+        assert_eq!(header.base_offset, row.base_offset);
+        row.base_offset
+    })
+    .collect()
+}
+
+#[test]
+fn a_full_disk_undoes_the_append_and_nothing_else() {
+    for partial in [0, 1, 30, 100, 700] {
+        let dir = tempdir();
+        let (mut store, double) = with_double(dir.path());
+        append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 500, 1))]);
+        let end = store.appender.end();
+        let mut writes = 0;
+        double.script(move |call, _| {
+            writes += u32::from(call == Call::Write);
+            let short = partial > 0 && writes == 1;
+            (call == Call::Write).then(|| if short { Fault::Short(partial) } else { Fault::Errno(ENOSPC) })
+        });
+        let mut frames = [frame(0, 1, 300), frame(0, 2, 300)];
+        assert!(matches!(store.appender.append(&mut frames), Err(AppendError::Full(_))));
+        assert_eq!(store.appender.end(), end);
+        double.heal();
+        // The same frames may be tried again.
+        let appended = store.appender.append(&mut frames).expect("append");
+        assert_eq!(appended[0].position, end);
+        let image = killed(dir.path());
+        let reopened = open_small(image.path());
+        assert_eq!(offsets(&reopened, 0), [0, 1, 2]);
+        assert_eq!(reopened.report.truncated, None);
+        assert_eq!(reopened.index.applied(), appended[1].end);
+    }
+}
+
+#[test]
+fn short_writes_are_continued() {
+    let dir = tempdir();
+    let (mut store, double) = with_double(dir.path());
+    let mut short = 0;
+    double.script(move |call, _| {
+        short += 1;
+        (call == Call::Write && short < 200).then_some(Fault::Short(7))
+    });
+    let mut frames: Vec<_> = (0..6).map(|n| frame(0, n, 400)).collect();
+    store.appender.append(&mut frames).expect("append");
+    let image = killed(dir.path());
+    assert_eq!(offsets(&open_small(image.path()), 0), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_roll_without_space_leaves_the_old_segment_in_use() {
+    for failing in [Call::Create, Call::Write] {
+        let dir = tempdir();
+        let (mut store, double) = with_double(dir.path());
+        append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 3000, 1))]);
+        double.script(move |call, _| (call == failing).then_some(Fault::Errno(ENOSPC)));
+        assert!(matches!(store.appender.append(&mut [frame(0, 1, 2000)]), Err(AppendError::Full(_))));
+        double.heal();
+        append(&mut store, FrameBuilder::new(), &[(0, 1, batch(1, 100, 1))]);
+        append(&mut store, FrameBuilder::new(), &[(0, 2, batch(1, 2000, 1))]);
+        let image = killed(dir.path());
+        assert_eq!(offsets(&open_small(image.path()), 0), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn a_write_that_cannot_be_undone_stops_the_log() {
+    let dir = tempdir();
+    let (mut store, double) = with_double(dir.path());
+    append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 100, 1))]);
+    let mut writes = 0;
+    double.script(move |call, _| match call {
+        Call::Write => {
+            writes += 1;
+            Some(if writes == 1 { Fault::Short(50) } else { Fault::Errno(EIO) })
+        }
+        Call::SetLen => Some(Fault::Errno(EIO)),
+        _ => None,
+    });
+    assert!(matches!(store.appender.append(&mut [frame(0, 1, 100)]), Err(AppendError::Failed(_))));
+    double.heal();
+    let error = store.appender.append(&mut [frame(0, 1, 100)]).expect_err("stopped");
+    assert!(error.to_string().contains("restart to recover"), "{error}");
+    assert!(store.syncer.sync().is_err());
+    assert_eq!(offsets(&store, 0), [0], "reads go on");
+    let image = killed(dir.path());
+    let reopened = open_small(image.path());
+    assert_eq!(offsets(&reopened, 0), [0]);
+    assert!(reopened.report.truncated.is_some());
+}
+
+#[test]
+fn a_failed_sync_stops_the_log() {
+    for failing in [Call::Sync, Call::SyncDir] {
+        let dir = tempdir();
+        let (mut store, double) = with_double(dir.path());
+        append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 3000, 1))]);
+        let synced = store.syncer.sync().expect("sync");
+        append(&mut store, FrameBuilder::new(), &[(0, 1, batch(1, 3000, 1))]);
+        let mut failed = false;
+        double.script(move |call, _| {
+            let fail = call == failing && !failed;
+            failed |= fail;
+            fail.then_some(Fault::Errno(EIO))
+        });
+        assert!(store.syncer.sync().is_err());
+        assert!(store.syncer.sync().is_err(), "never tried again");
+        assert!(matches!(store.appender.append(&mut [frame(0, 2, 1)]), Err(AppendError::Failed(_))));
+        assert!(store.index.flush().is_err(), "the index must not get ahead");
+        assert_eq!(store.syncer.synced(), synced);
+    }
+}
+
+#[test]
+fn opening_reports_what_it_cannot_do() {
+    let dir = tempdir();
+    drop(with_double(dir.path()));
+    let double = Double::default();
+    double.script(|call, _| (call == Call::Open).then_some(Fault::Errno(30)));
+    let options = Options { fs: Arc::new(double), ..small() };
+    let error = open(dir.path(), options, &mut apply).expect_err("read-only");
+    assert!(error.to_string().contains(".seg: Read-only file system"), "{error}");
+}
+
+/// What was synced survives, whatever else does; and nothing comes back that was not written.
+#[test]
+fn power_loss_keeps_what_was_synced() {
+    for seed in 0..300 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let dir = tempdir();
+        let (mut store, double) = with_double(dir.path());
+        let (mut written, mut synced) = (0, 0);
+        for _ in 0..random.random_range(1..25) {
+            match random.random_range(0..10) {
+                0..7 => {
+                    append(&mut store, FrameBuilder::new(), &[(0, written, batch(1, random.random_range(0..3000), 1))]);
+                    written += 1;
+                }
+                7..9 => {
+                    store.syncer.sync().expect("sync");
+                    synced = written;
+                }
+                _ => {
+                    store.index.flush().expect("flush");
+                    synced = written;
+                }
+            }
+        }
+        let index_survives = random.random();
+        if index_survives {
+            // RocksDB may write its memtables at any time.
+            store.index.flush_without_sync().expect("flush");
+        }
+        let image = killed(dir.path());
+        let odds = random.random_range(0.0..1.0);
+        double
+            .power_loss(&dir.path().join("log"), &image.path().join("log"), &mut || random.random_bool(odds))
+            .expect("cut");
+        let mut store = open_small(image.path());
+        let back = offsets(&store, 0);
+        assert!(back.iter().take(synced as usize).copied().eq(0..synced), "seed {seed}: {back:?} of {synced} synced");
+        assert!(back.iter().all(|offset| *offset < written), "seed {seed}");
+        append(&mut store, FrameBuilder::new(), &[(1, 0, batch(1, 10, 1))]);
+        let image = killed(image.path());
+        let store = open_small(image.path());
+        assert_eq!(offsets(&store, 0), back, "seed {seed}: a second crash changes nothing");
+        assert_eq!(offsets(&store, 1), [0], "seed {seed}");
+    }
+}
