@@ -1,9 +1,10 @@
 //! Produce: one batch per partition, checked as Kafka checks it, appended as the bytes that came.
 
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::join_all;
+use futures_util::future::{Either, select};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
@@ -14,6 +15,7 @@ use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate
 use krocket_protocol::records::Codec;
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::{Error, Request, Response};
+use tokio::time::{Sleep, sleep};
 
 use crate::Broker;
 use crate::log::{Append, AppendError, Appending, Durability, MAX_DECOMPRESSED};
@@ -34,11 +36,13 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
     if request.acks == 0 {
         return finish_unanswered(started);
     }
-    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT);
-    let deadline = tokio::time::Instant::now() + timeout;
+    let mut timeout = pin!(sleep(Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT)));
     let mut responses = Vec::with_capacity(started.len());
     for topic in started {
-        let partitions = join_all(topic.partitions.into_iter().map(|partition| partition.finish(deadline))).await;
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            partitions.push(partition.finish(timeout.as_mut()).await);
+        }
         responses.push(topic.response.with_partition_responses(partitions));
     }
     Ok(Response::new(ProduceResponse::default().with_responses(responses)))
@@ -72,19 +76,21 @@ enum Started {
 }
 
 impl Started {
-    async fn finish(self, deadline: tokio::time::Instant) -> PartitionProduceResponse {
+    async fn finish(self, timeout: Pin<&mut Sleep>) -> PartitionProduceResponse {
         let (index, log_append_time_ms, appending) = match self {
             Started::Refused(response) => return response,
             Started::Queued { index, log_append_time_ms, appending } => (index, log_append_time_ms, appending),
         };
-        match tokio::time::timeout_at(deadline, appending).await {
-            Ok(Ok(appended)) => PartitionProduceResponse::default()
+        match select(appending, timeout).await {
+            Either::Left((Ok(appended), _)) => PartitionProduceResponse::default()
                 .with_index(index)
                 .with_base_offset(appended.base_offset)
                 .with_log_append_time_ms(log_append_time_ms)
                 .with_log_start_offset(appended.log_start_offset),
-            Ok(Err(error)) => Refusal::from(error).response(index),
-            Err(_) => Refusal::new(ErrorCode::RequestTimedOut, "the disk did not answer in time").response(index),
+            Either::Left((Err(error), _)) => Refusal::from(error).response(index),
+            Either::Right(_) => {
+                Refusal::new(ErrorCode::RequestTimedOut, "the disk did not answer in time").response(index)
+            }
         }
     }
 }

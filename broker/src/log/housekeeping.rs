@@ -16,8 +16,10 @@ use crate::config::TopicConfig;
 
 /// Pause between two rounds.
 const INTERVAL: Duration = Duration::from_secs(10);
+/// Longest pause (Kafka's log.retention.check.interval.ms).
+const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// A round that takes long is followed by a pause this many times as long: idle partitions must not cost CPU.
-const PAUSE_FACTOR: u32 = 20;
+const PAUSE_FACTOR: u32 = 50;
 /// A segment file is rewritten when at least this part of it is garbage.
 const GARBAGE_RATIO: f64 = 0.5;
 /// Bytes that compaction and cleaning handle per second at most, so that they leave disk and CPU to clients.
@@ -87,7 +89,7 @@ pub(super) fn run(shared: &Arc<Shared>, jobs: &dyn Fn() -> Option<Vec<Job>>) {
         {
             error!(%error, "house-keeping of the log failed, it will be tried again");
         }
-        pause = INTERVAL.max(started.elapsed() * PAUSE_FACTOR);
+        pause = (started.elapsed() * PAUSE_FACTOR).clamp(INTERVAL, MAX_INTERVAL);
     }
 }
 

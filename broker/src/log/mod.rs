@@ -21,6 +21,8 @@ mod watch;
 mod writer;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod housekeeping_tests;
 #[cfg(test)]
 mod tests;

@@ -336,6 +336,7 @@ impl Writer {
             // The index keeps the rows and takes them with the next commit; what was appended stays.
             let error = StorageError::from(error);
             error!(%error, "the index cannot be written");
+            forget_recent(&pending);
             return fail(pending, &error);
         }
         METRICS.append_seconds.observe(started.elapsed().as_secs_f64());
@@ -518,6 +519,15 @@ fn undo(pending: Vec<Pending>, error: &StorageError) {
         append.partition.set_log_end(seed.base_offset);
     }
     fail(pending, error);
+}
+
+/// Batches that are in the log but not in memory would leave a gap there that readers don't see.
+fn forget_recent(pending: &[Pending]) {
+    for pending in pending {
+        if let Pending::Append { append, .. } = pending {
+            append.partition.recent.lock().clear();
+        }
+    }
 }
 
 fn fail(pending: Vec<Pending>, error: &StorageError) {
