@@ -23,6 +23,30 @@ impl Handler for Broker {
                 ApiKey::DescribeProducers => {
                     answer(request, |head, m| api::describe_producers::handle(self, head, m)).await
                 }
+                ApiKey::Metadata => answer(request, |h, m| api::metadata::handle(self, h, m)).await,
+                ApiKey::CreateTopics => answer(request, |h, m| api::create_topics::handle(self, h, m)).await,
+                ApiKey::DeleteTopics => answer(request, |h, m| api::delete_topics::handle(self, h, m)).await,
+                ApiKey::DescribeConfigs => answer(request, |h, m| api::describe_configs::handle(self, h, m)).await,
+                ApiKey::AlterConfigs => answer(request, |h, m| api::alter_configs::handle(self, h, m)).await,
+                ApiKey::CreatePartitions => answer(request, |h, m| api::create_partitions::handle(self, h, m)).await,
+                ApiKey::ElectLeaders => answer(request, |h, m| api::elect_leaders::handle(self, h, m)).await,
+                ApiKey::IncrementalAlterConfigs => {
+                    answer(request, |h, m| api::incremental_alter_configs::handle(self, h, m)).await
+                }
+                ApiKey::AlterPartitionReassignments => {
+                    answer(request, |h, m| api::alter_partition_reassignments::handle(self, h, m)).await
+                }
+                ApiKey::ListPartitionReassignments => {
+                    answer(request, |h, m| api::list_partition_reassignments::handle(self, h, m)).await
+                }
+                ApiKey::DescribeCluster => answer(request, |h, m| api::describe_cluster::handle(self, h, m)).await,
+                ApiKey::ListConfigResources => {
+                    answer(request, |h, m| api::list_config_resources::handle(self, h, m)).await
+                }
+                ApiKey::DescribeTopicPartitions => {
+                    let (head, message) = request.into_message()?;
+                    api::describe_topic_partitions::handle(self, head, message).await.map(Response::new)
+                }
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
         })

@@ -9,6 +9,7 @@ pub mod log;
 pub mod settings;
 pub mod topics;
 
+mod cluster;
 mod dispatch;
 mod fetch_session;
 mod producer_ids;
@@ -24,17 +25,22 @@ pub enum OpenError {
     /// The log cannot be opened.
     #[error(transparent)]
     Log(#[from] krocket_store::StoreError),
-    /// A broker config of the configuration file.
+    /// The log cannot be read or written.
     #[error(transparent)]
-    Config(#[from] config::InvalidConfig),
+    Storage(#[from] log::StorageError),
+    /// What the log holds, or a broker config of the configuration file.
+    #[error(transparent)]
+    Load(#[from] topics::LoadError),
 }
 
 /// The embedded broker.
 pub struct Broker {
     /// What it was started with.
     pub settings: Settings,
+    /// Kafka's 22 characters.
+    pub cluster_id: String,
     /// Broker and group configs.
-    pub configs: config::Configs,
+    pub configs: Arc<config::Configs>,
     /// Topics and their configurations.
     pub topics: topics::Topics,
     /// What is stored, and where it is stored.
@@ -44,18 +50,23 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Opens the data folder, recovering whatever a crash left, and loads topics and groups.
+    /// Opens the data folder, recovering whatever a crash left, and loads topics and groups. It blocks, so it belongs on a
+    /// thread of a tokio runtime that may: `spawn_blocking`.
     pub fn open(data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
-        let configs = config::Configs::new(settings.configs.clone())?;
         let log = log::Log::open(data_dir, log::LogConfig::default())?;
+        let cluster_id = cluster::id(&log, settings.cluster_id)?;
+        let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
+        let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;
         let broker = Arc::new(Broker {
             settings,
+            cluster_id,
             configs,
-            topics: topics::Topics::default(),
+            topics,
             log,
             sessions: fetch_session::Sessions::default(),
             producer_ids: producer_ids::ProducerIds::default(),
         });
+        tokio::runtime::Handle::current().block_on(broker.topics.finish_deletions())?;
         let weak = Arc::downgrade(&broker);
         broker.log.start_housekeeping(move || weak.upgrade().map(|broker| broker.jobs()));
         Ok(broker)

@@ -1,11 +1,15 @@
 //! What the broker is started with.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::config::logger::Loggers;
+
 /// What is not a Kafka config, and the Kafka configs of the configuration file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// This node's id in Metadata.
     pub node_id: i32,
@@ -16,6 +20,19 @@ pub struct Settings {
     /// Kafka broker configs, by Kafka's names (`log.retention.ms`, `num.partitions`, ...): what
     /// [`config::broker::table`](crate::config::broker::table) lists.
     pub configs: BTreeMap<String, String>,
+    /// The log levels of this process, if they can be changed while it runs.
+    pub loggers: Option<Arc<dyn Loggers>>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("node_id", &self.node_id)
+            .field("advertised", &self.advertised)
+            .field("cluster_id", &self.cluster_id)
+            .field("configs", &self.configs)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for Settings {
@@ -25,6 +42,7 @@ impl Default for Settings {
             advertised: ("127.0.0.1".to_owned(), 9092),
             cluster_id: None,
             configs: BTreeMap::new(),
+            loggers: None,
         }
     }
 }

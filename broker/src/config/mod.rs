@@ -3,9 +3,13 @@
 //! One table per resource type ([`topic::TABLE`], [`broker::table`], [`group::TABLE`]) drives validation, DescribeConfigs,
 //! the typed views that the rest of the broker reads, and docs/configs.md.
 
+pub mod alter;
 pub mod broker;
+pub mod describe;
 pub mod group;
-mod state;
+pub mod logger;
+pub(crate) mod resource;
+pub(crate) mod state;
 pub mod topic;
 pub mod value;
 

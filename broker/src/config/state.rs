@@ -1,6 +1,7 @@
 //! The configs of this broker and of groups, as they are now.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,6 +9,10 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::{BrokerConfig, GroupConfig, InvalidConfig, Layers, broker, find};
+use crate::Settings;
+use crate::log::Log;
+use crate::log::tables::CONFIGS;
+use crate::topics::LoadError;
 
 /// The layout written by this version.
 const FORMAT: u32 = 1;
@@ -73,8 +78,33 @@ impl Configs {
         })
     }
 
+    /// Starts from the settings and takes in what was stored.
+    pub(crate) fn load(log: &Log, settings: &Settings, data_dir: &Path) -> Result<Self, LoadError> {
+        let mut file = settings.configs.clone();
+        let (host, port) = &settings.advertised;
+        let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+        // Told under Kafka's names too, but set by options of their own.
+        let own = [
+            ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
+            ("broker.id", settings.node_id.to_string()),
+            ("log.dirs", data_dir.display().to_string()),
+            ("node.id", settings.node_id.to_string()),
+        ];
+        for (name, value) in own {
+            if file.insert(name.to_owned(), value).is_some() {
+                return Err(InvalidConfig(format!("{name} cannot be set here: it has an option of its own")).into());
+            }
+        }
+        let configs = Configs::new(file)?;
+        for row in log.scan(CONFIGS, b"") {
+            let (key, value) = row?;
+            configs.load_row(settings.node_id, &key, &value).map_err(|why| LoadError::Row { what: "a row of configs", why })?;
+        }
+        Ok(configs)
+    }
+
     /// Takes a stored row in. An unreadable one is told, as text.
-    pub(crate) fn load(&self, node_id: i32, key: &[u8], value: &[u8]) -> Result<(), String> {
+    fn load_row(&self, node_id: i32, key: &[u8], value: &[u8]) -> Result<(), String> {
         let record: ConfigRecord = serde_json::from_slice(value).map_err(|error| error.to_string())?;
         if record.format != FORMAT {
             return Err(format!("its format is {}, this version of krocket reads {FORMAT}", record.format));
@@ -173,7 +203,7 @@ mod tests {
         ];
         let configs = Configs::new(BTreeMap::new()).expect("empty");
         for (owner, values) in &written {
-            configs.load(7, &owner.key(7), &encode(values)).expect("its own row");
+            configs.load_row(7, &owner.key(7), &encode(values)).expect("its own row");
         }
         for (owner, values) in &written {
             assert_eq!(configs.get(owner), *values);
@@ -183,8 +213,8 @@ mod tests {
         assert_eq!(configs.groups(), ["g"]);
         configs.set(&Owner::Group("g".to_owned()), BTreeMap::new());
         assert_eq!(configs.groups(), [""; 0]);
-        configs.load(7, &Owner::Node.key(8), &encode(&pairs(&[("log.retention.ms", "9")]))).expect("another node's");
+        configs.load_row(7, &Owner::Node.key(8), &encode(&pairs(&[("log.retention.ms", "9")]))).expect("another node's");
         assert_eq!(configs.get(&Owner::Node), pairs(&[("log.retention.ms", "1")]));
-        configs.load(7, &[32, b'g'], br#"{"format":2,"configs":{}}"#).expect_err("a later format");
+        configs.load_row(7, &[32, b'g'], br#"{"format":2,"configs":{}}"#).expect_err("a later format");
     }
 }

@@ -10,14 +10,42 @@ use crate::log::PartitionId;
 /// The layout written by this version.
 const FORMAT: u32 = 1;
 
+/// Runs of partition ids in index order: (first, count). A topic gets one when it is created and one each time it grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Runs(Vec<(PartitionId, u32)>);
+
+impl Runs {
+    fn new(partitions: &[PartitionId]) -> Self {
+        let mut runs: Vec<(PartitionId, u32)> = Vec::new();
+        for &id in partitions {
+            match runs.last_mut() {
+                Some((first, count)) if first.checked_add(*count) == Some(id) => *count += 1,
+                _ => runs.push((id, 1)),
+            }
+        }
+        Runs(runs)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = PartitionId> {
+        self.0.iter().flat_map(|&(first, count)| first..first.saturating_add(count))
+    }
+}
+
 /// The value of a row of [`TOPICS`](crate::log::tables::TOPICS); the key is the topic's name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopicRecord {
     format: u32,
     pub(super) id: Uuid,
-    /// Runs of partition ids in index order: (first, count). A topic gets one when it is created and one each time it grows.
-    runs: Vec<(PartitionId, u32)>,
+    partitions: Runs,
     pub(super) configs: BTreeMap<String, String>,
+}
+
+/// Says that a deleted topic's partitions and offsets are to be let go of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Deletion {
+    format: u32,
+    pub(super) name: String,
+    partitions: Runs,
 }
 
 /// Why a stored row cannot be read.
@@ -31,21 +59,18 @@ pub enum RecordError {
     Format(u32),
 }
 
+fn check_format(format: u32) -> Result<(), RecordError> {
+    if format == FORMAT { Ok(()) } else { Err(RecordError::Format(format)) }
+}
+
 impl TopicRecord {
     pub(super) fn new(id: Uuid, partitions: &[PartitionId], configs: BTreeMap<String, String>) -> Self {
-        let mut runs: Vec<(PartitionId, u32)> = Vec::new();
-        for &id in partitions {
-            match runs.last_mut() {
-                Some((first, count)) if first.checked_add(*count) == Some(id) => *count += 1,
-                _ => runs.push((id, 1)),
-            }
-        }
-        TopicRecord { format: FORMAT, id, runs, configs }
+        TopicRecord { format: FORMAT, id, partitions: Runs::new(partitions), configs }
     }
 
     /// The partitions' ids in index order.
     pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> {
-        self.runs.iter().flat_map(|&(first, count)| first..first.saturating_add(count))
+        self.partitions.iter()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -54,10 +79,28 @@ impl TopicRecord {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let record: TopicRecord = serde_json::from_slice(bytes)?;
-        if record.format != FORMAT {
-            return Err(RecordError::Format(record.format));
-        }
+        check_format(record.format)?;
         Ok(record)
+    }
+}
+
+impl Deletion {
+    pub(super) fn new(name: String, partitions: &[PartitionId]) -> Self {
+        Deletion { format: FORMAT, name, partitions: Runs::new(partitions) }
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> {
+        self.partitions.iter()
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are JSON")
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+        let deletion: Deletion = serde_json::from_slice(bytes)?;
+        check_format(deletion.format)?;
+        Ok(deletion)
     }
 }
 
@@ -72,7 +115,7 @@ mod tests {
         let bytes = record.encode();
         assert_eq!(
             String::from_utf8_lossy(&bytes),
-            r#"{"format":1,"id":"00000000-0000-0000-0000-000000000007","runs":[[4,3],[9,1]],"configs":{"retention.ms":"1"}}"#
+            r#"{"format":1,"id":"00000000-0000-0000-0000-000000000007","partitions":[[4,3],[9,1]],"configs":{"retention.ms":"1"}}"#
         );
         let read = TopicRecord::decode(&bytes).expect("its own bytes");
         assert_eq!(read, record);
@@ -81,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_says_why() {
-        let later = r#"{"format":2,"id":"00000000-0000-0000-0000-000000000007","runs":[],"configs":{}}"#;
+        let later = r#"{"format":2,"id":"00000000-0000-0000-0000-000000000007","partitions":[],"configs":{}}"#;
         let error = TopicRecord::decode(later.as_bytes()).expect_err("a later format").to_string();
         assert!(error.contains("format is 2"), "{error}");
         TopicRecord::decode(b"{").expect_err("cut off");
