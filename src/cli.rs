@@ -116,7 +116,7 @@ fn check_config(file: PathBuf) -> Result<(), Failure> {
 
 fn run(serve: &Serve) -> Result<(), Failure> {
     let config = serve.config()?;
-    logging::start(&config.logging);
+    let _levels = logging::start(&config.logging);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

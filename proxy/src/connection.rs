@@ -83,7 +83,7 @@ pub(crate) async fn serve(
                 Err(error) => return Err(error.into()),
             },
             Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
-                Ok(frame) => writer.push(frame.unwrap_or_default()),
+                Ok(frame) => writer.push(frame.unwrap_or_default())?,
                 Err(error) => {
                     // What was answered before is still the client's.
                     let _ = writer.flush().await;
