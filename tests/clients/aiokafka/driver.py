@@ -29,7 +29,7 @@ async def started(kind, *args, **kwargs):
 
 
 class AioKafka(Client):
-    null_records = False
+    unsendable = [(None, None)]
 
     def __init__(self):
         self.admin = wait(started(AIOKafkaAdminClient, **BASE))

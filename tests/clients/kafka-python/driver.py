@@ -16,7 +16,7 @@ BASE = {"bootstrap_servers": scenario.BOOTSTRAP, "client_id": scenario.CLIENT}
 
 class KafkaPython(Client):
     null_headers = False
-    null_records = False
+    unsendable = [(None, None)]
 
     def __init__(self):
         self.admin = KafkaAdminClient(**BASE)
