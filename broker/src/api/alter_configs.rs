@@ -43,7 +43,7 @@ fn plan(broker: &Broker, resource: &AlterConfigsResource) -> Result<Edit, ApiErr
     check_keys(resource.configs.iter().map(|config| (config.name.as_str(), config.value.is_some())))?;
     let found = Resource::find(broker, resource.resource_type, &resource.resource_name)?;
     let new = resource.configs.iter().filter_map(|c| Some((c.name.to_string(), c.value.as_ref()?.to_string())));
-    let configs = found.scope().replace(new)?;
+    let configs = found.scope().replace(new).map_err(|why| found.refuse(why))?;
     found.edit(broker, configs)
 }
 

@@ -62,7 +62,7 @@ fn plan(broker: &Broker, resource: &AlterConfigsResource, validate_only: bool) -
         return Ok(None);
     }
     let found = Resource::find(broker, resource.resource_type, &resource.resource_name)?;
-    let configs = found.scope().apply(&found.configs(broker), ops)?;
+    let configs = found.scope().apply(&found.configs(broker), ops).map_err(|why| found.refuse(why))?;
     found.edit(broker, configs).map(Some)
 }
 

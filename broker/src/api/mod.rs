@@ -23,6 +23,8 @@ pub(crate) mod produce;
 pub(crate) mod reply;
 
 #[cfg(test)]
+mod config_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 use std::sync::Arc;

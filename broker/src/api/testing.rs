@@ -28,7 +28,10 @@ impl TestBroker {
     /// With these broker configs in its file.
     pub(crate) async fn with(configs: &[(&str, &str)]) -> Self {
         let configs: BTreeMap<_, _> = configs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        let settings = Settings { node_id: 7, configs, ..Settings::default() };
+        TestBroker::settings(Settings { node_id: 7, configs, ..Settings::default() }).await
+    }
+
+    pub(crate) async fn settings(settings: Settings) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         TestBroker { broker: open(dir.path(), &settings).await, dir, settings }
     }

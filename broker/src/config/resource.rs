@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use krocket_protocol::ErrorCode;
 
+use super::InvalidConfig;
 use super::alter::Scope;
 use super::state::Owner;
 use crate::Broker;
@@ -76,6 +77,14 @@ impl Resource {
         }
     }
 
+    /// What a change is refused with. For brokers Kafka has another code, from before there was INVALID_CONFIG (KAFKA-13609).
+    pub(crate) fn refuse(&self, why: InvalidConfig) -> ApiError {
+        match self.scope() {
+            Scope::Broker => ApiError::new(ErrorCode::InvalidRequest, why.to_string()),
+            Scope::Topic | Scope::Group => why.into(),
+        }
+    }
+
     /// Checks the new configs against everything else that holds and makes the edit of them.
     pub(crate) fn edit(self, broker: &Broker, configs: BTreeMap<String, String>) -> Result<Edit, ApiError> {
         let mut layers = (*broker.configs.layers()).clone();
@@ -84,7 +93,8 @@ impl Resource {
             Resource::Owner(Owner::Cluster) => layers.default = configs.clone(),
             _ => {}
         }
-        self.scope().check(&configs, &layers, &broker.configs.broker())?;
+        let valid = self.scope().check(&configs, &layers, &broker.configs.broker());
+        valid.map_err(|why| self.refuse(why))?;
         Ok(match self {
             Resource::Topic(topic) => Edit::ConfigureTopic { topic, configs },
             Resource::Owner(owner) => Edit::Configure { owner, configs },
