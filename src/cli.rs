@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use krocket_config::{Config, ConfigError, Override, load};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{BAD_CONFIG, Failure};
+use crate::logging::Levels;
 use crate::server::Server;
 use crate::{logging, settings};
 
@@ -116,7 +118,7 @@ fn check_config(file: PathBuf) -> Result<(), Failure> {
 
 fn run(serve: &Serve) -> Result<(), Failure> {
     let config = serve.config()?;
-    let _levels = logging::start(&config.logging);
+    let loggers = Arc::new(logging::start(&config.logging));
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -126,16 +128,16 @@ fn run(serve: &Serve) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         // Before anything that takes time, so that a signal during recovery ends the process as it should.
         let signals = Signals::new().map_err(|error| Failure::Other(format!("cannot handle signals: {error}")))?;
-        until_signalled(&config, signals).await
+        until_signalled(&config, loggers, signals).await
     });
     // What still blocks (a disk that hangs) must not keep the process: the log is closed by now.
     runtime.shutdown_background();
     result
 }
 
-async fn until_signalled(config: &Config, mut signals: Signals) -> Result<(), Failure> {
+async fn until_signalled(config: &Config, loggers: Arc<Levels>, mut signals: Signals) -> Result<(), Failure> {
     let server = tokio::select! {
-        server = Server::start(config) => server?,
+        server = Server::start(config, Some(loggers)) => server?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the data folder was open");
             return Ok(());

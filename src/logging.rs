@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use krocket_broker::config::logger::Loggers;
 use krocket_config::schema::{LogFormat, Logging};
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
@@ -16,7 +17,7 @@ const ROOT: &str = "root";
 /// Loggers that are listed though nothing was set for them.
 const LOGGERS: &[&str] = &["krocket", "krocket_broker", "krocket_proxy", "krocket_store"];
 
-/// The levels in force. Cheap to ask, seldom changed.
+/// The levels in force; Kafka clients change them as configs of the resource BROKER_LOGGER.
 pub struct Levels {
     targets: Mutex<Targets>,
     handle: Handle<Targets, Registry>,
@@ -44,14 +45,12 @@ pub fn start(logging: &Logging) -> Levels {
     Levels { targets: Mutex::new(targets), handle }
 }
 
-impl Levels {
-    /// Every logger with its level.
-    pub fn levels(&self) -> Vec<(String, String)> {
+impl Loggers for Levels {
+    fn levels(&self) -> Vec<(String, String)> {
         list(&self.targets.lock())
     }
 
-    /// Sets a logger's level, or lets it go back to the root's.
-    pub fn set(&self, logger: &str, level: Option<&str>) {
+    fn set(&self, logger: &str, level: Option<&str>) {
         let mut targets = self.targets.lock();
         *targets = with_level(&targets, logger, level.and_then(|level| level.parse().ok()));
         if let Err(error) = self.handle.reload(targets.clone()) {

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use krocket_broker::Broker;
+use krocket_broker::config::logger::Loggers;
+use krocket_broker::{Broker, Settings};
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
 use krocket_proxy::Listener;
@@ -29,7 +30,8 @@ pub struct Server {
 
 impl Server {
     /// Starts from a checked configuration. A port that is taken is found before the data folder is touched.
-    pub async fn start(config: &Config) -> Result<Server, Failure> {
+    /// `loggers` are the log levels that clients may change.
+    pub async fn start(config: &Config, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
         let kafka = resolve(&config.server.listen).await?;
         let listener = Listener::bind(kafka, "kafka").map_err(|error| cannot_listen("Kafka", kafka, &error))?;
         let kafka = listener.local_addr().map_err(|error| cannot_listen("Kafka", kafka, &error))?;
@@ -42,7 +44,7 @@ impl Server {
         let readiness = readiness(opened.clone(), drain.clone());
         let operators = tokio::spawn(http::serve(http_socket, readiness, stop_http.clone()));
 
-        let broker = open(config, kafka.port()).await?;
+        let broker = open(config, settings::broker(config, kafka.port(), loggers)).await?;
         let _ = opened.set(broker.clone());
         let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
         let clients = tokio::spawn(listener.run(stack::build(broker.clone()), limits, drain.clone(), grace));
@@ -72,8 +74,7 @@ impl Server {
     }
 }
 
-async fn open(config: &Config, port: u16) -> Result<Arc<Broker>, Failure> {
-    let settings = settings::broker(config, port);
+async fn open(config: &Config, settings: Settings) -> Result<Arc<Broker>, Failure> {
     let folder = config.server.data_dir.clone();
     let cannot_open = |why: String| Failure::Other(format!("cannot open the data folder: {why}"));
     match tokio::task::spawn_blocking(move || Broker::open(&folder, settings)).await {
@@ -90,7 +91,7 @@ fn readiness(opened: Arc<OnceLock<Arc<Broker>>>, drain: CancellationToken) -> ht
         }
         match opened.get() {
             None => Err("opening the data folder".to_owned()),
-            Some(_) => Ok(()),
+            Some(broker) => broker.log.health().map_err(|error| error.to_string()),
         }
     })
 }

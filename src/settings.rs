@@ -1,6 +1,10 @@
 //! The configuration as the parts want it.
 
+use std::sync::Arc;
+
 use krocket_broker::Settings;
+use krocket_broker::config::logger::Loggers;
+use krocket_broker::log::LogConfig;
 use krocket_config::{Config, ConfigError, Loaded};
 use krocket_proxy::Limits;
 
@@ -13,13 +17,36 @@ const OWN_KEYS: &[(&str, &str)] = &[
 ];
 
 /// What the broker is started with. `port` is the port that was bound.
-pub fn broker(config: &Config, port: u16) -> Settings {
+pub fn broker(config: &Config, port: u16, loggers: Option<Arc<dyn Loggers>>) -> Settings {
     let server = &config.server;
     let advertised = match &server.advertised {
         Some(advertised) => (advertised.host.clone(), advertised.port),
         None => (server.listen.host.clone(), port),
     };
-    Settings { node_id: server.node_id, advertised, configs: config.kafka.clone(), ..Settings::default() }
+    Settings {
+        node_id: server.node_id,
+        advertised,
+        cluster_id: None,
+        configs: config.kafka.clone(),
+        log: log(config),
+        loggers,
+    }
+}
+
+fn log(config: &Config) -> LogConfig {
+    let log = &config.log;
+    let defaults = LogConfig::default();
+    LogConfig {
+        recent_bytes: log.recent_bytes as usize,
+        store: krocket_store::Options {
+            segment_bytes: log.segment_bytes,
+            index_cache_bytes: log.index_cache_bytes as usize,
+            index_memtable_bytes: log.index_memtable_bytes as usize,
+            index_flush_bytes: log.index_flush_bytes,
+            ..defaults.store
+        },
+        ..defaults
+    }
 }
 
 /// What clients may use.
@@ -64,6 +91,19 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
             "queued_request_bytes",
             "`queued_request_bytes` must be at least `request_bytes`, or the largest request could never be read",
         ));
+    }
+    let log = &loaded.config.log;
+    if !((1 << 20)..=(2 << 30)).contains(&log.segment_bytes) {
+        return Err(loaded.error("log", "segment_bytes", "`segment_bytes` must be from 1MiB to 2GiB"));
+    }
+    for (key, value) in [
+        ("index_cache_bytes", log.index_cache_bytes),
+        ("index_memtable_bytes", log.index_memtable_bytes),
+        ("index_flush_bytes", log.index_flush_bytes),
+    ] {
+        if value < 1 << 20 {
+            return Err(loaded.error("log", key, format!("`{key}` must be at least 1MiB")));
+        }
     }
     for (key, value) in
         [("idle", limits.idle), ("receive_timeout", limits.receive_timeout), ("send_timeout", limits.send_timeout)]
@@ -113,6 +153,14 @@ mod tests {
     }
 
     #[test]
+    fn the_defaults_are_the_parts_own() {
+        let defaults = Config::default();
+        assert_eq!(format!("{:?}", log(&defaults)), format!("{:?}", LogConfig::default()));
+        assert_eq!(format!("{:?}", limits(&defaults)), format!("{:?}", Limits::default()));
+        assert_eq!(format!("{:?}", broker(&defaults, 9092, None)), format!("{:?}", Settings::default()));
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_a_sentence() {
         for (section, key, value, expected) in [
             ("server", "node_id", "-1", "must not be negative"),
@@ -121,6 +169,8 @@ mod tests {
             ("limits", "request_bytes", "3GiB", "from 1KiB"),
             ("limits", "queued_request_bytes", "1MiB", "at least `request_bytes`"),
             ("limits", "idle", "0s", "must not be zero"),
+            ("log", "segment_bytes", "3GiB", "from 1MiB to 2GiB"),
+            ("log", "index_cache_bytes", "0", "at least 1MiB"),
             ("logging", "filter", "a=b=c", "not a log filter"),
             ("kafka", "num.partition", "3", "did you mean `num.partitions`?"),
             ("kafka", "num.partitions", "0", "num.partitions"),

@@ -53,7 +53,7 @@ impl Broker {
     /// Opens the data folder, recovering whatever a crash left, and loads topics and groups. It blocks, so it belongs on a
     /// thread of a tokio runtime that may: `spawn_blocking`.
     pub fn open(data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
-        let log = log::Log::open(data_dir, log::LogConfig::default())?;
+        let log = log::Log::open(data_dir, settings.log.clone())?;
         let cluster_id = cluster::id(&log, settings.cluster_id)?;
         let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
         let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;

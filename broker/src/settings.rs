@@ -7,6 +7,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::config::logger::Loggers;
+use crate::log::LogConfig;
 
 /// What is not a Kafka config, and the Kafka configs of the configuration file.
 #[derive(Clone)]
@@ -20,6 +21,8 @@ pub struct Settings {
     /// Kafka broker configs, by Kafka's names (`log.retention.ms`, `num.partitions`, ...): what
     /// [`config::broker::table`](crate::config::broker::table) lists.
     pub configs: BTreeMap<String, String>,
+    /// How the log uses disk and memory.
+    pub log: LogConfig,
     /// The log levels of this process, if they can be changed while it runs.
     pub loggers: Option<Arc<dyn Loggers>>,
 }
@@ -31,6 +34,7 @@ impl fmt::Debug for Settings {
             .field("advertised", &self.advertised)
             .field("cluster_id", &self.cluster_id)
             .field("configs", &self.configs)
+            .field("log", &self.log)
             .finish_non_exhaustive()
     }
 }
@@ -42,6 +46,7 @@ impl Default for Settings {
             advertised: ("127.0.0.1".to_owned(), 9092),
             cluster_id: None,
             configs: BTreeMap::new(),
+            log: LogConfig::default(),
             loggers: None,
         }
     }

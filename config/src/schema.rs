@@ -17,6 +17,8 @@ pub struct Config {
     pub server: Server,
     /// What clients may use.
     pub limits: Limits,
+    /// The commit log.
+    pub log: Log,
     /// What is logged to stderr, and how.
     pub logging: Logging,
     /// Kafka's broker configs by Kafka's names (`num.partitions`, `log.retention.ms`, ...), values as text. Quoted
@@ -89,6 +91,39 @@ impl Default for Limits {
             idle: Duration::from_secs(600),
             receive_timeout: Duration::from_secs(30),
             send_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A segment file is closed before it grows beyond this; at most 2GiB.
+    #[serde(with = "units::size")]
+    pub segment_bytes: u64,
+    /// Memory for the newest batches, which most fetches ask for.
+    #[serde(with = "units::size")]
+    pub recent_bytes: u64,
+    /// Memory for blocks of the index (RocksDB's block cache).
+    #[serde(with = "units::size")]
+    pub index_cache_bytes: u64,
+    /// Memory for what the index has not written to disk yet (RocksDB's memtables).
+    #[serde(with = "units::size")]
+    pub index_memtable_bytes: u64,
+    /// The index is written to disk after so many bytes of log: what a start after a crash reads again at most.
+    #[serde(with = "units::size")]
+    pub index_flush_bytes: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            segment_bytes: 512 << 20,
+            recent_bytes: 32 << 20,
+            index_cache_bytes: 32 << 20,
+            index_memtable_bytes: 16 << 20,
+            index_flush_bytes: 512 << 20,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use krocket_protocol::chunk::FileSlice;
 
-use crate::error::ReadError;
+use crate::error::{LogFailed, ReadError};
 use crate::op::Location;
 use crate::shared::Shared;
 
@@ -18,6 +18,11 @@ pub struct LogReader {
 impl LogReader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         LogReader { shared }
+    }
+
+    /// An error once the log has stopped for good.
+    pub fn health(&self) -> Result<(), LogFailed> {
+        self.shared.check()
     }
 
     /// A slice of the file, which stays readable as long as it is held.

@@ -90,7 +90,9 @@ impl Checker {
                 for (offset, id) in records {
                     match id {
                         Some(id) => self.learn_name(*partition, *offset, *id, completed),
-                        None => self.violation(|| format!("K3: {partition:?} offset {offset} is nothing that was sent")),
+                        None => {
+                            self.violation(|| format!("K3: {partition:?} offset {offset} is nothing that was sent"))
+                        }
                     }
                 }
                 let log = self.log(*partition);
@@ -169,7 +171,9 @@ impl Checker {
         let log = self.log(partition);
         let (high_floor, start_floor) = (log.high_watermark.before(event.invoked), log.log_start.before(event.invoked));
         if high_watermark < high_floor {
-            self.violation(|| format!("K3: {partition:?} high watermark {high_watermark} after {high_floor} was known"));
+            self.violation(|| {
+                format!("K3: {partition:?} high watermark {high_watermark} after {high_floor} was known")
+            });
         }
         if log_start < start_floor {
             self.violation(|| format!("K3: {partition:?} log start {log_start} after {start_floor} was known"));

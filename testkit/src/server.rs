@@ -42,7 +42,7 @@ impl Krocket {
     }
 
     async fn run(config: Config, folder: Option<TempDir>) -> Self {
-        let server = soon("starting krocket", Server::start(&config)).await.expect("starts");
+        let server = soon("starting krocket", Server::start(&config, None)).await.expect("starts");
         Krocket { kafka: server.kafka, http: server.http, config, server, folder }
     }
 

@@ -31,6 +31,7 @@ async fn what_a_full_disk_refuses_never_was() {
     let partition = log.partition(0).expect("a partition");
     append(&log, &partition, numbered(0), Durability::Written).await.expect("appended");
     fs.script(|call, _| (call == Call::Write).then_some(Fault::Errno(ENOSPC)));
+    log.health().expect("a full disk may pass");
     let refused: Vec<_> = (1..5).map(|n| append(&log, &partition, numbered(n), Durability::Synced)).collect();
     let retry = append(&log, &partition, numbered(1), Durability::Written);
     for refused in refused.into_iter().chain([retry]) {
@@ -62,6 +63,7 @@ async fn after_a_failed_sync_the_log_stops_and_nothing_unsynced_is_seen() {
         assert!(matches!(error, AppendError::Storage(StorageError { passing: false, .. })), "{error:?}");
         fs.heal();
         append(&log, &partition, numbered(2), Durability::Written).await.expect_err("stopped for good");
+        assert!(log.health().expect_err("stopped for good").message.contains("the log stopped"));
         assert_eq!(partition.high_watermark(), 1);
     }
     let log = open(dir.path(), Arc::new(OsFileSystem));

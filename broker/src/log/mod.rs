@@ -29,7 +29,7 @@ mod tests;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
@@ -107,6 +107,8 @@ struct Shared {
     published: AtomicU64,
     /// Partitions that are deleted but still have rows.
     remains: Mutex<Vec<Arc<Partition>>>,
+    /// Why nothing more is written, once the index could not be read.
+    failed: OnceLock<StorageError>,
     cleaner: Cleaner,
     stopping: Stopping,
     clock: Clock,
@@ -127,6 +129,7 @@ impl Log {
             rounds: Queue::default(),
             published: AtomicU64::new(synced),
             remains: Mutex::default(),
+            failed: OnceLock::new(),
             cleaner: opened.cleaner,
             stopping: Stopping::default(),
             clock: config.clock.clone(),
@@ -152,6 +155,13 @@ impl Log {
         self.0.stop();
         self.0.index.flush()?;
         Ok(())
+    }
+
+    /// An error once the log has stopped for good: a failed sync, or an index that cannot be read. A full disk is not
+    /// one; that may pass.
+    pub fn health(&self) -> Result<(), StorageError> {
+        self.0.reader.health()?;
+        self.0.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// The partition of this id; one that was never written to is empty.

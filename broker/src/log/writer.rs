@@ -329,6 +329,7 @@ impl Writer {
                 let error = StorageError::from(error);
                 error!(%error, "the index cannot be read: the log stops until it is restarted");
                 self.failed = Some(error.clone());
+                let _ = self.shared.failed.set(error.clone());
                 return fail(pending, &error);
             }
         };
