@@ -1,1 +1,36 @@
 //! Consumer groups: classic and KIP-848, and their committed offsets.
+//!
+//! [`Coordinator`] finds the group and takes one step of it; a step holds the group's lock and never waits. `state`
+//! is the group itself: a `classic` or a `consumer` group, and its `offsets`. A step changes memory, starts and stops
+//! timers, and leaves writes and answers behind; `handle` passes the writes to the log in the order of the steps and
+//! lets the answers go when the log has them on disk. So what a client was told is never taken back by a crash, and
+//! epochs and generations only grow.
+
+mod classic;
+mod commit;
+mod consumer;
+mod context;
+mod coordinator;
+mod describe;
+mod embedded;
+mod error;
+mod handle;
+mod journal;
+mod migrate;
+mod offsets;
+mod persist;
+mod settings;
+mod state;
+mod timers;
+mod topics;
+#[cfg(test)]
+mod tests;
+
+pub use commit::{Commit, CommitPartition};
+pub use context::Client;
+pub use coordinator::{CommittedOffsets, Coordinator};
+pub use error::Refusal;
+pub use journal::{Journal, JournalError, Rows, Write};
+pub use offsets::Offset;
+pub use settings::{GroupSettings, MigrationPolicy};
+pub use topics::TopicImage;
