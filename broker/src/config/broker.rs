@@ -27,11 +27,12 @@ static OWN: &[ConfigDef] = &[
     row("group.consumer.max.heartbeat.interval.ms", COUNT, "15000", "The most that a group may set as consumer.heartbeat.interval.ms."),
     row("group.consumer.max.session.timeout.ms", COUNT, "60000", "The most that a group may set as consumer.session.timeout.ms."),
     row("group.consumer.max.size", COUNT, MAX_INT, "The most members of a consumer group."),
+    row("group.consumer.migration.policy", Kind::String(&["bidirectional", "disabled", "downgrade", "upgrade"]), "bidirectional", "Whether a group may change between the classic and the consumer protocol while it has members."),
     row("group.consumer.min.heartbeat.interval.ms", COUNT, "5000", "The least that a group may set as consumer.heartbeat.interval.ms."),
     row("group.consumer.min.session.timeout.ms", COUNT, "45000", "The least that a group may set as consumer.session.timeout.ms."),
     row("group.consumer.session.timeout.ms", COUNT, "45000", "How long a member of a consumer group may be silent before it is removed, ms."),
     row("group.coordinator.rebalance.protocols", Kind::List(&["classic", "consumer"]), "classic,consumer", "The group protocols that are served."),
-    row("group.initial.rebalance.delay.ms", Kind::Int(0, i32::MAX), "3000", "How long the first rebalance of an empty classic group waits for more members, ms."),
+    row("group.initial.rebalance.delay.ms", Kind::Int(0, i32::MAX), "300", "How long the first rebalance of an empty classic group waits for more members, ms. Each that comes begins the wait anew, so Kafka's 3000 is not needed to gather those started together."),
     row("group.max.session.timeout.ms", COUNT, "1800000", "The longest session timeout of a classic group's member, ms."),
     row("group.max.size", COUNT, MAX_INT, "The most members of a classic group."),
     row("group.min.session.timeout.ms", COUNT, "6000", "The shortest session timeout of a classic group's member, ms."),
@@ -84,6 +85,8 @@ pub struct BrokerConfig {
     pub consumer_session_timeout_bounds: (i32, i32),
     /// group.consumer.max.size
     pub consumer_group_max_size: usize,
+    /// group.consumer.migration.policy
+    pub consumer_group_migration_policy: String,
     /// group.coordinator.rebalance.protocols has `classic`
     pub classic_groups: bool,
     /// group.coordinator.rebalance.protocols has `consumer`
@@ -127,6 +130,7 @@ impl BrokerConfig {
                 int("group.consumer.max.session.timeout.ms"),
             ),
             consumer_group_max_size: size("group.consumer.max.size"),
+            consumer_group_migration_policy: value("group.consumer.migration.policy").to_string(),
             classic_groups: protocols.has("classic"),
             consumer_groups: protocols.has("consumer"),
             group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),

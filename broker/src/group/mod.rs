@@ -24,6 +24,8 @@ mod state;
 mod timers;
 mod topics;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use commit::{Commit, CommitPartition};
