@@ -2,26 +2,8 @@
 
 use krocket_stack::BoxFuture;
 
-/// One change to a table of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Sets a key.
-    Put {
-        /// Its table, a number of [`crate::log::tables`].
-        table: u8,
-        /// The key.
-        key: Vec<u8>,
-        /// Its new value.
-        value: Vec<u8>,
-    },
-    /// Removes a key.
-    Delete {
-        /// Its table.
-        table: u8,
-        /// The key.
-        key: Vec<u8>,
-    },
-}
+pub use crate::log::Write;
+use crate::log::{Durability, Log};
 
 /// The log would not take the writes, or not give them back.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -39,6 +21,18 @@ pub trait Journal: Send + Sync + 'static {
 
     /// Every row whose key starts with the prefix.
     fn scan(&self, table: u8, prefix: &[u8]) -> Result<Rows, JournalError>;
+}
+
+impl Journal for Log {
+    fn commit(&self, writes: Vec<Write>) -> BoxFuture<'static, Result<(), JournalError>> {
+        // Enqueued here, not when the future is first polled.
+        let committing = Log::commit(self, writes, Durability::Synced);
+        Box::pin(async move { committing.await.map_err(|error| JournalError(error.to_string())) })
+    }
+
+    fn scan(&self, table: u8, prefix: &[u8]) -> Result<Rows, JournalError> {
+        Log::scan(self, table, prefix).collect::<Result<Rows, _>>().map_err(|error| JournalError(error.to_string()))
+    }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl Reconcile<'_> {
 
     /// A client that says nothing may still own everything.
     fn still_owns(&self, partitions: &Owned) -> bool {
-        let Some(owned) = self.owned else { return true };
+        let Some(owned) = self.owned else { return !partitions.is_empty() };
         let owns = |topic, partition| owned.get(topic).is_some_and(|set| set.contains(partition));
         partitions.iter().any(|(topic, set)| set.keys().any(|partition| owns(topic, partition)))
     }
