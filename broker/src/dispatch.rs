@@ -47,6 +47,23 @@ impl Handler for Broker {
                     let (head, message) = request.into_message()?;
                     api::describe_topic_partitions::handle(self, head, message).await.map(Response::new)
                 }
+                ApiKey::FindCoordinator => answer(request, |h, m| api::find_coordinator::handle(self, h, m)).await,
+                ApiKey::JoinGroup => answer(request, |h, m| api::join_group::handle(self, h, m)).await,
+                ApiKey::SyncGroup => answer(request, |h, m| api::sync_group::handle(self, h, m)).await,
+                ApiKey::Heartbeat => answer(request, |h, m| api::heartbeat::handle(self, h, m)).await,
+                ApiKey::LeaveGroup => answer(request, |h, m| api::leave_group::handle(self, h, m)).await,
+                ApiKey::OffsetCommit => answer(request, |h, m| api::offset_commit::handle(self, h, m)).await,
+                ApiKey::OffsetFetch => answer(request, |h, m| api::offset_fetch::handle(self, h, m)).await,
+                ApiKey::OffsetDelete => answer(request, |h, m| api::offset_delete::handle(self, h, m)).await,
+                ApiKey::DescribeGroups => answer(request, |h, m| api::describe_groups::handle(self, h, m)).await,
+                ApiKey::ListGroups => answer(request, |h, m| api::list_groups::handle(self, h, m)).await,
+                ApiKey::DeleteGroups => answer(request, |h, m| api::delete_groups::handle(self, h, m)).await,
+                ApiKey::ConsumerGroupHeartbeat => {
+                    answer(request, |h, m| api::consumer_group_heartbeat::handle(self, h, m)).await
+                }
+                ApiKey::ConsumerGroupDescribe => {
+                    answer(request, |h, m| api::consumer_group_describe::handle(self, h, m)).await
+                }
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
         })

@@ -31,6 +31,9 @@ pub enum OpenError {
     /// What the log holds, or a broker config of the configuration file.
     #[error(transparent)]
     Load(#[from] topics::LoadError),
+    /// Groups cannot be loaded.
+    #[error(transparent)]
+    Groups(#[from] group::JournalError),
 }
 
 /// The embedded broker.
@@ -43,6 +46,8 @@ pub struct Broker {
     pub configs: Arc<config::Configs>,
     /// Topics and their configurations.
     pub topics: topics::Topics,
+    /// Consumer groups.
+    pub groups: Arc<group::Coordinator>,
     /// What is stored, and where it is stored.
     pub log: log::Log,
     sessions: fetch_session::Sessions,
@@ -57,11 +62,13 @@ impl Broker {
         let cluster_id = cluster::id(&log, settings.cluster_id)?;
         let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
         let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;
+        let groups = group::open(&log, &topics, &configs)?;
         let broker = Arc::new(Broker {
             settings,
             cluster_id,
             configs,
             topics,
+            groups,
             log,
             sessions: fetch_session::Sessions::default(),
             producer_ids: producer_ids::ProducerIds::default(),

@@ -4,7 +4,7 @@ use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescri
 use krocket_protocol::ErrorCode;
 use krocket_stack::Head;
 
-use super::GROUP_OPERATIONS;
+use super::groups::OPERATIONS;
 use crate::Broker;
 
 /// Answers ConsumerGroupDescribe.
@@ -19,7 +19,7 @@ pub(crate) async fn handle(
             group.error_code = ErrorCode::UnsupportedVersion.code();
         }
         if request.include_authorized_operations && group.error_code == 0 {
-            group.authorized_operations = GROUP_OPERATIONS;
+            group.authorized_operations = OPERATIONS;
         }
         if head.version < 1 {
             // Before version 1 nothing tells classic members apart.

@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use krocket_stack::Head;
 
-use super::group_client;
+use super::groups::client;
 use crate::Broker;
 
 /// Answers ConsumerGroupHeartbeat.
@@ -12,5 +12,5 @@ pub(crate) async fn handle(
     head: Head,
     request: ConsumerGroupHeartbeatRequest,
 ) -> ConsumerGroupHeartbeatResponse {
-    broker.groups.consumer_group_heartbeat(group_client(&head), request).await
+    broker.groups.consumer_group_heartbeat(client(&head), request).await
 }

@@ -4,7 +4,7 @@ use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse};
 use krocket_stack::Head;
 
-use super::code_of;
+use super::groups::code_of;
 use crate::Broker;
 
 /// Answers DeleteGroups.

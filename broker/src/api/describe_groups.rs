@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse};
 use krocket_stack::Head;
 
-use super::GROUP_OPERATIONS;
+use super::groups::OPERATIONS;
 use crate::Broker;
 
 /// Answers DescribeGroups.
@@ -11,7 +11,7 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DescribeGroupsR
     let describe = |id: &kafka_protocol::messages::GroupId| {
         let group = broker.groups.describe_group(id, head.version);
         match request.include_authorized_operations && group.error_code == 0 {
-            true => group.with_authorized_operations(GROUP_OPERATIONS),
+            true => group.with_authorized_operations(OPERATIONS),
             false => group,
         }
     };

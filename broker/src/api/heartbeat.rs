@@ -3,7 +3,7 @@
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use krocket_stack::Head;
 
-use super::code_of;
+use super::groups::code_of;
 use crate::Broker;
 
 /// Answers Heartbeat.

@@ -5,7 +5,7 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use krocket_stack::Head;
 
-use super::code_of;
+use super::groups::code_of;
 use crate::Broker;
 
 const BATCH_VERSION: i16 = 3;

@@ -5,7 +5,7 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use krocket_protocol::ErrorCode;
 use krocket_stack::Head;
 
-use super::code_of;
+use super::groups::code_of;
 use crate::Broker;
 use crate::group::{Commit, CommitPartition};
 

@@ -31,6 +31,9 @@ pub struct Coordinator {
     env: Arc<Env>,
 }
 
+/// The longest group, member or instance id, in bytes: they are parts of keys in the log.
+const MAX_ID: usize = 16 * 1024;
+
 /// Committed offsets by topic, then partition.
 pub type CommittedOffsets = Vec<(String, Vec<(i32, Option<Offset>)>)>;
 
@@ -124,8 +127,11 @@ impl Coordinator {
                 .with_member_id(request.member_id.clone())
         };
         let settings = self.settings(&request.group_id);
-        if request.group_id.is_empty() {
-            return refuse(ErrorCode::InvalidGroupId);
+        if let Err(code) = check_group_id(&request.group_id) {
+            return refuse(code);
+        }
+        if request.member_id.len().max(request.group_instance_id.as_deref().map_or(0, str::len)) > MAX_ID {
+            return refuse(ErrorCode::InvalidRequest);
         }
         if !(settings.min_session_timeout_ms..=settings.max_session_timeout_ms).contains(&request.session_timeout_ms) {
             return refuse(ErrorCode::InvalidSessionTimeout);
@@ -139,8 +145,8 @@ impl Coordinator {
     /// SyncGroup. A follower waits for its leader.
     pub async fn sync_group(&self, request: SyncGroupRequest) -> SyncGroupResponse {
         let refuse = |code: ErrorCode| SyncGroupResponse::default().with_error_code(code.code());
-        if request.group_id.is_empty() {
-            return refuse(ErrorCode::InvalidGroupId);
+        if let Err(code) = check_group_id(&request.group_id) {
+            return refuse(code);
         }
         let (reply, answer) = oneshot::channel();
         match self.run_existing(&request.group_id, |state, ctx| state.sync(ctx, &request, reply)) {
@@ -151,9 +157,7 @@ impl Coordinator {
 
     /// Heartbeat.
     pub async fn heartbeat(&self, request: HeartbeatRequest) -> Result<(), ErrorCode> {
-        if request.group_id.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
+        check_group_id(&request.group_id)?;
         let instance = request.group_instance_id.as_deref();
         let ran = self.run_existing(&request.group_id, |state, ctx| {
             state.heartbeat(ctx, &request.member_id, instance, request.generation_id)
@@ -169,9 +173,7 @@ impl Coordinator {
         group: &str,
         members: &[MemberIdentity],
     ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
-        if group.is_empty() {
-            return Err(ErrorCode::InvalidGroupId);
-        }
+        check_group_id(group)?;
         match self.run_existing(group, |state, ctx| state.leave(ctx, members)) {
             None => Ok(vec![Err(ErrorCode::UnknownMemberId); members.len()]),
             Some((results, durable)) => {
@@ -213,6 +215,10 @@ impl Coordinator {
 
     /// OffsetCommit: one result per partition, in order, once the offsets are durable.
     pub async fn commit_offsets(&self, group: &str, commit: Commit) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+        // The empty id is allowed here, as it always was.
+        if group.len() > MAX_ID {
+            return Err(ErrorCode::InvalidGroupId);
+        }
         if commit.epoch >= 0 && self.find(group).is_none() {
             // Not worth a group: let the rule for groups that don't exist decide.
             let code = if commit.version >= 9 { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
@@ -302,6 +308,10 @@ impl Coordinator {
     }
 }
 
+fn check_group_id(id: &str) -> Result<(), ErrorCode> {
+    if id.is_empty() || id.len() > MAX_ID { Err(ErrorCode::InvalidGroupId) } else { Ok(()) }
+}
+
 /// What is wrong with a heartbeat whatever the group (Kafka's `throwIfConsumerGroupHeartbeatRequestIsInvalid`).
 fn check_heartbeat(
     request: &ConsumerGroupHeartbeatRequest,
@@ -320,6 +330,10 @@ fn check_heartbeat(
     }
     if blank(&request.group_id) {
         return invalid("GroupId can't be empty.");
+    }
+    let longest = request.instance_id.as_deref().map_or(0, str::len);
+    if longest.max(request.member_id.len()).max(request.group_id.len()) > MAX_ID {
+        return invalid("GroupId, MemberId or InstanceId is too long.");
     }
     if request.instance_id.as_deref().is_some_and(blank) {
         return invalid("InstanceId can't be empty.");
