@@ -45,3 +45,31 @@ fn describe(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerStat
     };
     Ok(views.into_iter().map(state).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_producers_request::TopicRequest;
+    use krocket_protocol::ApiKey;
+
+    use super::super::testing::{TestBroker, topic};
+    use super::super::testing_data::*;
+    use super::*;
+
+    #[tokio::test]
+    async fn producers_are_shown_with_their_last_sequence_also_after_a_restart() {
+        let broker = TestBroker::start().await;
+        let to = create(&broker, "t", 1, &[]).await;
+        for sequence in 0..3 {
+            produce(&broker, 9, &to, 0, -1, finish(single().producer(9, 4, sequence))).await;
+        }
+        let broker = broker.restart().await;
+        let topics = vec![TopicRequest::default().with_name(topic("t")).with_partition_indexes(vec![0, 1])];
+        let request = DescribeProducersRequest::default().with_topics(topics);
+        let response: DescribeProducersResponse = broker.ask(ApiKey::DescribeProducers, 0, request).await;
+        let [found, missing] = &response.topics[0].partitions[..] else { panic!("two were asked for") };
+        let state = &found.active_producers[0];
+        assert_eq!((state.producer_id.0, state.producer_epoch, state.last_sequence), (9, 4, 2));
+        assert_eq!((state.coordinator_epoch, state.current_txn_start_offset), (-1, -1));
+        assert_eq!(missing.error_code, ErrorCode::UnknownTopicOrPartition.code());
+    }
+}

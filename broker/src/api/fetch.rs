@@ -243,3 +243,6 @@ fn enough(results: &[FetchPartition], min_bytes: usize) -> bool {
     let urgent = |result: &FetchPartition| result.error_code != 0 || result.diverging_epoch.is_some();
     results.is_empty() || results.iter().any(urgent) || bytes(results) >= min_bytes
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,3 +28,36 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: InitProducerId
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use krocket_protocol::ApiKey;
+
+    use super::super::testing::{TestBroker, text};
+    use super::*;
+
+    #[tokio::test]
+    async fn no_id_is_handed_out_twice() {
+        let mut broker = TestBroker::start().await;
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3 {
+            for version in 0..=5 {
+                let request = InitProducerIdRequest::default().with_transactional_id(None);
+                let response: InitProducerIdResponse = broker.ask(ApiKey::InitProducerId, version, request).await;
+                assert_eq!((response.error_code, response.producer_epoch), (0, 0));
+                assert!(seen.insert(response.producer_id.0), "{:?} again", response.producer_id);
+            }
+            broker = broker.restart().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn transactional_ids_are_refused() {
+        let broker = TestBroker::start().await;
+        for (id, code) in [("", ErrorCode::InvalidRequest), ("t", ErrorCode::TransactionalIdAuthorizationFailed)] {
+            let request = InitProducerIdRequest::default().with_transactional_id(Some(text(id).into()));
+            let response: InitProducerIdResponse = broker.ask(ApiKey::InitProducerId, 4, request).await;
+            assert_eq!((response.error_code, response.producer_id.0), (code.code(), -1));
+        }
+    }
+}

@@ -36,7 +36,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: ListOffsetsRequ
             let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
             partitions.push(match answer {
                 Ok(Some(TimedOffset { offset, timestamp })) => {
-                    response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(LEADER_EPOCH)
+                    let leader_epoch = if head.version >= 4 { LEADER_EPOCH } else { -1 };
+                    response.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(leader_epoch)
                 }
                 Ok(None) => response,
                 Err(code) => response.with_error_code(code.code()),
@@ -82,3 +83,6 @@ async fn search(
         error.code()
     })
 }
+
+#[cfg(test)]
+mod tests;

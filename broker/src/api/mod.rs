@@ -40,6 +40,8 @@ pub(crate) mod sync_group;
 mod config_tests;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod testing_data;
 
 use std::sync::Arc;
 

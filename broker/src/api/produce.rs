@@ -232,3 +232,6 @@ fn rewrite(batch: &[u8], change: impl FnOnce(&mut [u8])) -> Bytes {
 fn reread(batch: &[u8]) -> Result<BatchHeader, Refusal> {
     BatchHeader::read(batch).map_err(|error| Refusal::from(Rejection::from(error)))
 }
+
+#[cfg(test)]
+mod tests;
