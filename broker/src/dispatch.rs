@@ -28,6 +28,7 @@ impl Handler for Broker {
                 ApiKey::DeleteTopics => answer(request, |h, m| api::delete_topics::handle(self, h, m)).await,
                 ApiKey::DescribeConfigs => answer(request, |h, m| api::describe_configs::handle(self, h, m)).await,
                 ApiKey::AlterConfigs => answer(request, |h, m| api::alter_configs::handle(self, h, m)).await,
+                ApiKey::DescribeLogDirs => answer(request, |h, m| api::describe_log_dirs::handle(self, h, m)).await,
                 ApiKey::CreatePartitions => answer(request, |h, m| api::create_partitions::handle(self, h, m)).await,
                 ApiKey::ElectLeaders => answer(request, |h, m| api::elect_leaders::handle(self, h, m)).await,
                 ApiKey::IncrementalAlterConfigs => {
