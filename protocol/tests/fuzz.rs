@@ -40,15 +40,23 @@ fn headers(_: &mut StdRng) -> Vec<Vec<u8>> {
 }
 
 fn batches(_: &mut StdRng) -> Vec<Vec<u8>> {
-    Codec::ALL.map(|codec| {
-        let mut builder = BatchBuilder::new(0, 1_700_000_000_000).codec(codec);
-        for offset in 0..5 {
-            let headers = [Header { key: b"TAGS", value: Some(b"paid") }, Header { key: b"KEYS", value: None }];
-            let value = [b'v'; 70];
-            builder.push(offset, 1_700_000_000_000 + offset, Some(b"key"), Some(&value), &headers[..offset as usize % 3]);
-        }
-        builder.finish(LastOffset::Trim).expect("builds").expect("records").to_vec()
-    }).into()
+    Codec::ALL
+        .map(|codec| {
+            let mut builder = BatchBuilder::new(0, 1_700_000_000_000).codec(codec);
+            for offset in 0..5 {
+                let headers = [Header { key: b"TAGS", value: Some(b"paid") }, Header { key: b"KEYS", value: None }];
+                let value = [b'v'; 70];
+                builder.push(
+                    offset,
+                    1_700_000_000_000 + offset,
+                    Some(b"key"),
+                    Some(&value),
+                    &headers[..offset as usize % 3],
+                );
+            }
+            builder.finish(LastOffset::Trim).expect("builds").expect("records").to_vec()
+        })
+        .into()
 }
 
 fn mutate(input: &mut Vec<u8>, rng: &mut StdRng) {

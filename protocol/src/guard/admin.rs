@@ -2,18 +2,23 @@
 //!
 //! Transcribed from Kafka's message definitions (`clients/src/main/resources/common/message`).
 
-use super::schema::{INT32, INT64, INT8, STRING, array, array_of, bytes, int16, int32, int64, int8, string, structure, uuid, Schema};
+use super::schema::{
+    INT8, INT32, INT64, STRING, Schema, array, array_of, bytes, int8, int16, int32, int64, string, structure, uuid,
+};
 
 pub(super) const CREATE_TOPICS: Schema = Schema {
     flexible: 5,
     fields: &[
-        array("Topics", &[
-            string("Name"),
-            int32("NumPartitions"),
-            int16("ReplicationFactor"),
-            array("Assignments", &[int32("PartitionIndex"), array_of("BrokerIds", &INT32)]),
-            array("Configs", &[string("Name"), string("Value").nullable(0)]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Name"),
+                int32("NumPartitions"),
+                int16("ReplicationFactor"),
+                array("Assignments", &[int32("PartitionIndex"), array_of("BrokerIds", &INT32)]),
+                array("Configs", &[string("Name"), string("Value").nullable(0)]),
+            ],
+        ),
         int32("timeoutMs"),
         int8("validateOnly"),
     ],
@@ -31,10 +36,7 @@ pub(super) const DELETE_TOPICS: Schema = Schema {
 pub(super) const DELETE_RECORDS: Schema = Schema {
     flexible: 2,
     fields: &[
-        array("Topics", &[
-            string("Name"),
-            array("Partitions", &[int32("PartitionIndex"), int64("Offset")]),
-        ]),
+        array("Topics", &[string("Name"), array("Partitions", &[int32("PartitionIndex"), int64("Offset")])]),
         int32("TimeoutMs"),
     ],
 };
@@ -42,11 +44,10 @@ pub(super) const DELETE_RECORDS: Schema = Schema {
 pub(super) const CREATE_PARTITIONS: Schema = Schema {
     flexible: 2,
     fields: &[
-        array("Topics", &[
-            string("Name"),
-            int32("Count"),
-            array("Assignments", &[array_of("BrokerIds", &INT32)]).nullable(0),
-        ]),
+        array(
+            "Topics",
+            &[string("Name"), int32("Count"), array("Assignments", &[array_of("BrokerIds", &INT32)]).nullable(0)],
+        ),
         int32("TimeoutMs"),
         int8("ValidateOnly"),
     ],
@@ -64,11 +65,10 @@ pub(super) const DESCRIBE_TOPIC_PARTITIONS: Schema = Schema {
 pub(super) const DESCRIBE_CONFIGS: Schema = Schema {
     flexible: 4,
     fields: &[
-        array("Resources", &[
-            int8("ResourceType"),
-            string("ResourceName"),
-            array_of("ConfigurationKeys", &STRING).nullable(0),
-        ]),
+        array(
+            "Resources",
+            &[int8("ResourceType"), string("ResourceName"), array_of("ConfigurationKeys", &STRING).nullable(0)],
+        ),
         int8("IncludeSynonyms"),
         int8("IncludeDocumentation").since(3),
     ],
@@ -77,11 +77,14 @@ pub(super) const DESCRIBE_CONFIGS: Schema = Schema {
 pub(super) const ALTER_CONFIGS: Schema = Schema {
     flexible: 2,
     fields: &[
-        array("Resources", &[
-            int8("ResourceType"),
-            string("ResourceName"),
-            array("Configs", &[string("Name"), string("Value").nullable(0)]),
-        ]),
+        array(
+            "Resources",
+            &[
+                int8("ResourceType"),
+                string("ResourceName"),
+                array("Configs", &[string("Name"), string("Value").nullable(0)]),
+            ],
+        ),
         int8("ValidateOnly"),
     ],
 };
@@ -89,24 +92,23 @@ pub(super) const ALTER_CONFIGS: Schema = Schema {
 pub(super) const INCREMENTAL_ALTER_CONFIGS: Schema = Schema {
     flexible: 1,
     fields: &[
-        array("Resources", &[
-            int8("ResourceType"),
-            string("ResourceName"),
-            array("Configs", &[string("Name"), int8("ConfigOperation"), string("Value").nullable(0)]),
-        ]),
+        array(
+            "Resources",
+            &[
+                int8("ResourceType"),
+                string("ResourceName"),
+                array("Configs", &[string("Name"), int8("ConfigOperation"), string("Value").nullable(0)]),
+            ],
+        ),
         int8("ValidateOnly"),
     ],
 };
 
-pub(super) const LIST_CONFIG_RESOURCES: Schema = Schema {
-    flexible: 0,
-    fields: &[array_of("ResourceTypes", &INT8).since(1)],
-};
+pub(super) const LIST_CONFIG_RESOURCES: Schema =
+    Schema { flexible: 0, fields: &[array_of("ResourceTypes", &INT8).since(1)] };
 
-pub(super) const DESCRIBE_LOG_DIRS: Schema = Schema {
-    flexible: 2,
-    fields: &[array("Topics", &[string("Topic"), array_of("Partitions", &INT32)]).nullable(0)],
-};
+pub(super) const DESCRIBE_LOG_DIRS: Schema =
+    Schema { flexible: 2, fields: &[array("Topics", &[string("Topic"), array_of("Partitions", &INT32)]).nullable(0)] };
 
 pub(super) const DESCRIBE_CLUSTER: Schema = Schema {
     flexible: 0,
@@ -117,15 +119,11 @@ pub(super) const DESCRIBE_CLUSTER: Schema = Schema {
     ],
 };
 
-pub(super) const DESCRIBE_PRODUCERS: Schema = Schema {
-    flexible: 0,
-    fields: &[array("Topics", &[string("Name"), array_of("PartitionIndexes", &INT32)])],
-};
+pub(super) const DESCRIBE_PRODUCERS: Schema =
+    Schema { flexible: 0, fields: &[array("Topics", &[string("Name"), array_of("PartitionIndexes", &INT32)])] };
 
-pub(super) const DESCRIBE_TRANSACTIONS: Schema = Schema {
-    flexible: 0,
-    fields: &[array_of("TransactionalIds", &STRING)],
-};
+pub(super) const DESCRIBE_TRANSACTIONS: Schema =
+    Schema { flexible: 0, fields: &[array_of("TransactionalIds", &STRING)] };
 
 pub(super) const LIST_TRANSACTIONS: Schema = Schema {
     flexible: 0,
@@ -151,19 +149,19 @@ pub(super) const ALTER_PARTITION_REASSIGNMENTS: Schema = Schema {
     fields: &[
         int32("TimeoutMs"),
         int8("AllowReplicationFactorChange").since(1),
-        array("Topics", &[
-            string("Name"),
-            array("Partitions", &[int32("PartitionIndex"), array_of("Replicas", &INT32).nullable(0)]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Name"),
+                array("Partitions", &[int32("PartitionIndex"), array_of("Replicas", &INT32).nullable(0)]),
+            ],
+        ),
     ],
 };
 
 pub(super) const LIST_PARTITION_REASSIGNMENTS: Schema = Schema {
     flexible: 0,
-    fields: &[
-        int32("TimeoutMs"),
-        array("Topics", &[string("Name"), array_of("PartitionIndexes", &INT32)]).nullable(0),
-    ],
+    fields: &[int32("TimeoutMs"), array("Topics", &[string("Name"), array_of("PartitionIndexes", &INT32)]).nullable(0)],
 };
 
 pub(super) const DESCRIBE_ACLS: Schema = Schema {
@@ -181,8 +179,9 @@ pub(super) const DESCRIBE_ACLS: Schema = Schema {
 
 pub(super) const CREATE_ACLS: Schema = Schema {
     flexible: 2,
-    fields: &[
-        array("Creations", &[
+    fields: &[array(
+        "Creations",
+        &[
             int8("ResourceType"),
             string("ResourceName"),
             int8("ResourcePatternType"),
@@ -190,14 +189,15 @@ pub(super) const CREATE_ACLS: Schema = Schema {
             string("Host"),
             int8("Operation"),
             int8("PermissionType"),
-        ]),
-    ],
+        ],
+    )],
 };
 
 pub(super) const DELETE_ACLS: Schema = Schema {
     flexible: 2,
-    fields: &[
-        array("Filters", &[
+    fields: &[array(
+        "Filters",
+        &[
             int8("ResourceTypeFilter"),
             string("ResourceNameFilter").nullable(0),
             int8("PatternTypeFilter"),
@@ -205,8 +205,8 @@ pub(super) const DELETE_ACLS: Schema = Schema {
             string("HostFilter").nullable(0),
             int8("Operation"),
             int8("PermissionType"),
-        ]),
-    ],
+        ],
+    )],
 };
 
 pub(super) const DESCRIBE_CLIENT_QUOTAS: Schema = Schema {
@@ -220,29 +220,27 @@ pub(super) const DESCRIBE_CLIENT_QUOTAS: Schema = Schema {
 pub(super) const ALTER_CLIENT_QUOTAS: Schema = Schema {
     flexible: 1,
     fields: &[
-        array("Entries", &[
-            array("Entity", &[string("EntityType"), string("EntityName").nullable(0)]),
-            array("Ops", &[string("Key"), int64("Value"), int8("Remove")]),
-        ]),
+        array(
+            "Entries",
+            &[
+                array("Entity", &[string("EntityType"), string("EntityName").nullable(0)]),
+                array("Ops", &[string("Key"), int64("Value"), int8("Remove")]),
+            ],
+        ),
         int8("ValidateOnly"),
     ],
 };
 
-pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: Schema = Schema {
-    flexible: 0,
-    fields: &[array("Users", &[string("Name")]).nullable(0)],
-};
+pub(super) const DESCRIBE_USER_SCRAM_CREDENTIALS: Schema =
+    Schema { flexible: 0, fields: &[array("Users", &[string("Name")]).nullable(0)] };
 
 pub(super) const ALTER_USER_SCRAM_CREDENTIALS: Schema = Schema {
     flexible: 0,
     fields: &[
         array("Deletions", &[string("Name"), int8("Mechanism")]),
-        array("Upsertions", &[
-            string("Name"),
-            int8("Mechanism"),
-            int32("Iterations"),
-            bytes("Salt"),
-            bytes("SaltedPassword"),
-        ]),
+        array(
+            "Upsertions",
+            &[string("Name"), int8("Mechanism"), int32("Iterations"), bytes("Salt"), bytes("SaltedPassword")],
+        ),
     ],
 };

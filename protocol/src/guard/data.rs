@@ -2,7 +2,9 @@
 //!
 //! Transcribed from Kafka's message definitions (`clients/src/main/resources/common/message`).
 
-use super::schema::{INT32, INT8, NEVER, array, array_of, bytes, int16, int32, int64, int8, string, structure, uuid, Schema};
+use super::schema::{
+    INT8, INT32, NEVER, Schema, array, array_of, bytes, int8, int16, int32, int64, string, structure, uuid,
+};
 
 pub(super) const PRODUCE: Schema = Schema {
     flexible: 9,
@@ -10,11 +12,14 @@ pub(super) const PRODUCE: Schema = Schema {
         string("TransactionalId").nullable(3),
         int16("Acks"),
         int32("TimeoutMs"),
-        array("TopicData", &[
-            string("Name").until(12),
-            uuid("TopicId").since(13),
-            array("PartitionData", &[int32("Index"), bytes("Records").nullable(0)]),
-        ]),
+        array(
+            "TopicData",
+            &[
+                string("Name").until(12),
+                uuid("TopicId").since(13),
+                array("PartitionData", &[int32("Index"), bytes("Records").nullable(0)]),
+            ],
+        ),
     ],
 };
 
@@ -30,25 +35,31 @@ pub(super) const FETCH: Schema = Schema {
         int8("IsolationLevel"),
         int32("SessionId").since(7),
         int32("SessionEpoch").since(7),
-        array("Topics", &[
-            string("Topic").until(12),
-            uuid("TopicId").since(13),
-            array("Partitions", &[
-                int32("Partition"),
-                int32("CurrentLeaderEpoch").since(9),
-                int64("FetchOffset"),
-                int32("LastFetchedEpoch").since(12),
-                int64("LogStartOffset").since(5),
-                int32("PartitionMaxBytes"),
-                uuid("ReplicaDirectoryId").since(17).tag(0),
-                int64("HighWatermark").since(18).tag(1),
-            ]),
-        ]),
-        array("ForgottenTopicsData", &[
-            string("Topic").since(7).until(12),
-            uuid("TopicId").since(13),
-            array_of("Partitions", &INT32).since(7),
-        ]).since(7),
+        array(
+            "Topics",
+            &[
+                string("Topic").until(12),
+                uuid("TopicId").since(13),
+                array(
+                    "Partitions",
+                    &[
+                        int32("Partition"),
+                        int32("CurrentLeaderEpoch").since(9),
+                        int64("FetchOffset"),
+                        int32("LastFetchedEpoch").since(12),
+                        int64("LogStartOffset").since(5),
+                        int32("PartitionMaxBytes"),
+                        uuid("ReplicaDirectoryId").since(17).tag(0),
+                        int64("HighWatermark").since(18).tag(1),
+                    ],
+                ),
+            ],
+        ),
+        array(
+            "ForgottenTopicsData",
+            &[string("Topic").since(7).until(12), uuid("TopicId").since(13), array_of("Partitions", &INT32).since(7)],
+        )
+        .since(7),
         string("RackId").since(11),
     ],
 };
@@ -58,14 +69,16 @@ pub(super) const LIST_OFFSETS: Schema = Schema {
     fields: &[
         int32("ReplicaId"),
         int8("IsolationLevel").since(2),
-        array("Topics", &[
-            string("Name"),
-            array("Partitions", &[
-                int32("PartitionIndex"),
-                int32("CurrentLeaderEpoch").since(4),
-                int64("Timestamp"),
-            ]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Name"),
+                array(
+                    "Partitions",
+                    &[int32("PartitionIndex"), int32("CurrentLeaderEpoch").since(4), int64("Timestamp")],
+                ),
+            ],
+        ),
         int32("TimeoutMs").since(10),
     ],
 };
@@ -106,23 +119,30 @@ pub(super) const OFFSET_FOR_LEADER_EPOCH: Schema = Schema {
     flexible: 4,
     fields: &[
         int32("ReplicaId").since(3),
-        array("Topics", &[
-            string("Topic"),
-            array("Partitions", &[int32("Partition"), int32("CurrentLeaderEpoch"), int32("LeaderEpoch")]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Topic"),
+                array("Partitions", &[int32("Partition"), int32("CurrentLeaderEpoch"), int32("LeaderEpoch")]),
+            ],
+        ),
     ],
 };
 
 pub(super) const ADD_PARTITIONS_TO_TXN: Schema = Schema {
     flexible: 3,
     fields: &[
-        array("Transactions", &[
-            string("TransactionalId").since(4),
-            int64("ProducerId").since(4),
-            int16("ProducerEpoch").since(4),
-            int8("VerifyOnly").since(4),
-            array("Topics", &[string("Name"), array_of("Partitions", &INT32)]).since(4),
-        ]).since(4),
+        array(
+            "Transactions",
+            &[
+                string("TransactionalId").since(4),
+                int64("ProducerId").since(4),
+                int16("ProducerEpoch").since(4),
+                int8("VerifyOnly").since(4),
+                array("Topics", &[string("Name"), array_of("Partitions", &INT32)]).since(4),
+            ],
+        )
+        .since(4),
         string("V3AndBelowTransactionalId").until(3),
         int64("V3AndBelowProducerId").until(3),
         int16("V3AndBelowProducerEpoch").until(3),
@@ -132,22 +152,12 @@ pub(super) const ADD_PARTITIONS_TO_TXN: Schema = Schema {
 
 pub(super) const ADD_OFFSETS_TO_TXN: Schema = Schema {
     flexible: 3,
-    fields: &[
-        string("TransactionalId"),
-        int64("ProducerId"),
-        int16("ProducerEpoch"),
-        string("GroupId"),
-    ],
+    fields: &[string("TransactionalId"), int64("ProducerId"), int16("ProducerEpoch"), string("GroupId")],
 };
 
 pub(super) const END_TXN: Schema = Schema {
     flexible: 3,
-    fields: &[
-        string("TransactionalId"),
-        int64("ProducerId"),
-        int16("ProducerEpoch"),
-        int8("Committed"),
-    ],
+    fields: &[string("TransactionalId"), int64("ProducerId"), int16("ProducerEpoch"), int8("Committed")],
 };
 
 pub(super) const TXN_OFFSET_COMMIT: Schema = Schema {
@@ -160,16 +170,22 @@ pub(super) const TXN_OFFSET_COMMIT: Schema = Schema {
         int32("GenerationIdOrMemberEpoch").since(3),
         string("MemberId").since(3),
         string("GroupInstanceId").since(3).nullable(3),
-        array("Topics", &[
-            string("Name").until(5),
-            uuid("TopicId").since(6),
-            array("Partitions", &[
-                int32("PartitionIndex"),
-                int64("CommittedOffset"),
-                int32("CommittedLeaderEpoch").since(2),
-                string("CommittedMetadata").nullable(0),
-            ]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Name").until(5),
+                uuid("TopicId").since(6),
+                array(
+                    "Partitions",
+                    &[
+                        int32("PartitionIndex"),
+                        int64("CommittedOffset"),
+                        int32("CommittedLeaderEpoch").since(2),
+                        string("CommittedMetadata").nullable(0),
+                    ],
+                ),
+            ],
+        ),
     ],
 };
 
@@ -186,17 +202,22 @@ pub(super) const SHARE_FETCH: Schema = Schema {
         int32("BatchSize"),
         int8("ShareAcquireMode").since(2),
         int8("IsRenewAck").since(2),
-        array("Topics", &[
-            uuid("TopicId"),
-            array("Partitions", &[
-                int32("PartitionIndex"),
-                array("AcknowledgementBatches", &[
-                    int64("FirstOffset"),
-                    int64("LastOffset"),
-                    array_of("AcknowledgeTypes", &INT8),
-                ]),
-            ]),
-        ]),
+        array(
+            "Topics",
+            &[
+                uuid("TopicId"),
+                array(
+                    "Partitions",
+                    &[
+                        int32("PartitionIndex"),
+                        array(
+                            "AcknowledgementBatches",
+                            &[int64("FirstOffset"), int64("LastOffset"), array_of("AcknowledgeTypes", &INT8)],
+                        ),
+                    ],
+                ),
+            ],
+        ),
         array("ForgottenTopicsData", &[uuid("TopicId"), array_of("Partitions", &INT32)]),
     ],
 };
@@ -208,26 +229,25 @@ pub(super) const SHARE_ACKNOWLEDGE: Schema = Schema {
         string("MemberId").nullable(0),
         int32("ShareSessionEpoch"),
         int8("IsRenewAck").since(2),
-        array("Topics", &[
-            uuid("TopicId"),
-            array("Partitions", &[
-                int32("PartitionIndex"),
-                array("AcknowledgementBatches", &[
-                    int64("FirstOffset"),
-                    int64("LastOffset"),
-                    array_of("AcknowledgeTypes", &INT8),
-                ]),
-            ]),
-        ]),
+        array(
+            "Topics",
+            &[
+                uuid("TopicId"),
+                array(
+                    "Partitions",
+                    &[
+                        int32("PartitionIndex"),
+                        array(
+                            "AcknowledgementBatches",
+                            &[int64("FirstOffset"), int64("LastOffset"), array_of("AcknowledgeTypes", &INT8)],
+                        ),
+                    ],
+                ),
+            ],
+        ),
     ],
 };
 
-pub(super) const SASL_HANDSHAKE: Schema = Schema {
-    flexible: NEVER,
-    fields: &[string("Mechanism")],
-};
+pub(super) const SASL_HANDSHAKE: Schema = Schema { flexible: NEVER, fields: &[string("Mechanism")] };
 
-pub(super) const SASL_AUTHENTICATE: Schema = Schema {
-    flexible: 2,
-    fields: &[bytes("AuthBytes")],
-};
+pub(super) const SASL_AUTHENTICATE: Schema = Schema { flexible: 2, fields: &[bytes("AuthBytes")] };

@@ -2,7 +2,7 @@
 //!
 //! Transcribed from Kafka's message definitions (`clients/src/main/resources/common/message`).
 
-use super::schema::{INT32, NEVER, STRING, array, array_of, bytes, int32, int64, int8, string, uuid, Schema};
+use super::schema::{INT32, NEVER, STRING, Schema, array, array_of, bytes, int8, int32, int64, string, uuid};
 
 pub(super) const OFFSET_COMMIT: Schema = Schema {
     flexible: 8,
@@ -12,16 +12,22 @@ pub(super) const OFFSET_COMMIT: Schema = Schema {
         string("MemberId"),
         string("GroupInstanceId").since(7).nullable(7),
         int64("RetentionTimeMs").until(4),
-        array("Topics", &[
-            string("Name").until(9),
-            uuid("TopicId").since(10),
-            array("Partitions", &[
-                int32("PartitionIndex"),
-                int64("CommittedOffset"),
-                int32("CommittedLeaderEpoch").since(6),
-                string("CommittedMetadata").nullable(0),
-            ]),
-        ]),
+        array(
+            "Topics",
+            &[
+                string("Name").until(9),
+                uuid("TopicId").since(10),
+                array(
+                    "Partitions",
+                    &[
+                        int32("PartitionIndex"),
+                        int64("CommittedOffset"),
+                        int32("CommittedLeaderEpoch").since(6),
+                        string("CommittedMetadata").nullable(0),
+                    ],
+                ),
+            ],
+        ),
     ],
 };
 
@@ -30,35 +36,37 @@ pub(super) const OFFSET_FETCH: Schema = Schema {
     fields: &[
         string("GroupId").until(7),
         array("Topics", &[string("Name").until(7), array_of("PartitionIndexes", &INT32).until(7)]).until(7).nullable(2),
-        array("Groups", &[
-            string("GroupId").since(8),
-            string("MemberId").since(9).nullable(9),
-            int32("MemberEpoch").since(9),
-            array("Topics", &[
-                string("Name").since(8).until(9),
-                uuid("TopicId").since(10),
-                array_of("PartitionIndexes", &INT32).since(8),
-            ]).since(8).nullable(8),
-        ]).since(8),
+        array(
+            "Groups",
+            &[
+                string("GroupId").since(8),
+                string("MemberId").since(9).nullable(9),
+                int32("MemberEpoch").since(9),
+                array(
+                    "Topics",
+                    &[
+                        string("Name").since(8).until(9),
+                        uuid("TopicId").since(10),
+                        array_of("PartitionIndexes", &INT32).since(8),
+                    ],
+                )
+                .since(8)
+                .nullable(8),
+            ],
+        )
+        .since(8),
         int8("RequireStable").since(7),
     ],
 };
 
 pub(super) const OFFSET_DELETE: Schema = Schema {
     flexible: NEVER,
-    fields: &[
-        string("GroupId"),
-        array("Topics", &[string("Name"), array("Partitions", &[int32("PartitionIndex")])]),
-    ],
+    fields: &[string("GroupId"), array("Topics", &[string("Name"), array("Partitions", &[int32("PartitionIndex")])])],
 };
 
 pub(super) const FIND_COORDINATOR: Schema = Schema {
     flexible: 3,
-    fields: &[
-        string("Key").until(3),
-        int8("KeyType").since(1),
-        array_of("CoordinatorKeys", &STRING).since(4),
-    ],
+    fields: &[string("Key").until(3), int8("KeyType").since(1), array_of("CoordinatorKeys", &STRING).since(4)],
 };
 
 pub(super) const JOIN_GROUP: Schema = Schema {
@@ -90,11 +98,15 @@ pub(super) const LEAVE_GROUP: Schema = Schema {
     fields: &[
         string("GroupId"),
         string("MemberId").until(2),
-        array("Members", &[
-            string("MemberId").since(3),
-            string("GroupInstanceId").since(3).nullable(3),
-            string("Reason").since(5).nullable(5),
-        ]).since(3),
+        array(
+            "Members",
+            &[
+                string("MemberId").since(3),
+                string("GroupInstanceId").since(3).nullable(3),
+                string("Reason").since(5).nullable(5),
+            ],
+        )
+        .since(3),
     ],
 };
 
@@ -111,23 +123,15 @@ pub(super) const SYNC_GROUP: Schema = Schema {
     ],
 };
 
-pub(super) const DESCRIBE_GROUPS: Schema = Schema {
-    flexible: 5,
-    fields: &[array_of("Groups", &STRING), int8("IncludeAuthorizedOperations").since(3)],
-};
+pub(super) const DESCRIBE_GROUPS: Schema =
+    Schema { flexible: 5, fields: &[array_of("Groups", &STRING), int8("IncludeAuthorizedOperations").since(3)] };
 
 pub(super) const LIST_GROUPS: Schema = Schema {
     flexible: 3,
-    fields: &[
-        array_of("StatesFilter", &STRING).since(4),
-        array_of("TypesFilter", &STRING).since(5),
-    ],
+    fields: &[array_of("StatesFilter", &STRING).since(4), array_of("TypesFilter", &STRING).since(5)],
 };
 
-pub(super) const DELETE_GROUPS: Schema = Schema {
-    flexible: 2,
-    fields: &[array_of("GroupsNames", &STRING)],
-};
+pub(super) const DELETE_GROUPS: Schema = Schema { flexible: 2, fields: &[array_of("GroupsNames", &STRING)] };
 
 pub(super) const CONSUMER_GROUP_HEARTBEAT: Schema = Schema {
     flexible: 0,
@@ -145,10 +149,8 @@ pub(super) const CONSUMER_GROUP_HEARTBEAT: Schema = Schema {
     ],
 };
 
-pub(super) const CONSUMER_GROUP_DESCRIBE: Schema = Schema {
-    flexible: 0,
-    fields: &[array_of("GroupIds", &STRING), int8("IncludeAuthorizedOperations")],
-};
+pub(super) const CONSUMER_GROUP_DESCRIBE: Schema =
+    Schema { flexible: 0, fields: &[array_of("GroupIds", &STRING), int8("IncludeAuthorizedOperations")] };
 
 pub(super) const SHARE_GROUP_HEARTBEAT: Schema = Schema {
     flexible: 0,
@@ -161,36 +163,27 @@ pub(super) const SHARE_GROUP_HEARTBEAT: Schema = Schema {
     ],
 };
 
-pub(super) const SHARE_GROUP_DESCRIBE: Schema = Schema {
-    flexible: 0,
-    fields: &[array_of("GroupIds", &STRING), int8("IncludeAuthorizedOperations")],
-};
+pub(super) const SHARE_GROUP_DESCRIBE: Schema =
+    Schema { flexible: 0, fields: &[array_of("GroupIds", &STRING), int8("IncludeAuthorizedOperations")] };
 
 pub(super) const DESCRIBE_SHARE_GROUP_OFFSETS: Schema = Schema {
     flexible: 0,
-    fields: &[
-        array("Groups", &[
-            string("GroupId"),
-            array("Topics", &[string("TopicName"), array_of("Partitions", &INT32)]).nullable(0),
-        ]),
-    ],
+    fields: &[array(
+        "Groups",
+        &[string("GroupId"), array("Topics", &[string("TopicName"), array_of("Partitions", &INT32)]).nullable(0)],
+    )],
 };
 
 pub(super) const ALTER_SHARE_GROUP_OFFSETS: Schema = Schema {
     flexible: 0,
     fields: &[
         string("GroupId"),
-        array("Topics", &[
-            string("TopicName"),
-            array("Partitions", &[int32("PartitionIndex"), int64("StartOffset")]),
-        ]),
+        array("Topics", &[string("TopicName"), array("Partitions", &[int32("PartitionIndex"), int64("StartOffset")])]),
     ],
 };
 
-pub(super) const DELETE_SHARE_GROUP_OFFSETS: Schema = Schema {
-    flexible: 0,
-    fields: &[string("GroupId"), array("Topics", &[string("TopicName")])],
-};
+pub(super) const DELETE_SHARE_GROUP_OFFSETS: Schema =
+    Schema { flexible: 0, fields: &[string("GroupId"), array("Topics", &[string("TopicName")])] };
 
 pub(super) const CONSUMER_PROTOCOL_SUBSCRIPTION: Schema = Schema {
     flexible: NEVER,

@@ -94,7 +94,7 @@ fn what_passes_is_safe_to_decode() {
         let mut body = body.to_vec();
         for _ in 0..random() % 3 + 1 {
             if let Some(at) = (random() as usize).checked_rem(body.len()) {
-                body[at] = if random() % 2 == 0 { random() as u8 } else { 0xff };
+                body[at] = if random().is_multiple_of(2) { random() as u8 } else { 0xff };
             }
         }
         match check(api, version, &body) {
@@ -122,7 +122,10 @@ fn inflated_lengths_are_refused() {
     assert_eq!(refused(ApiKey::Metadata, 0, &(-1i32).to_be_bytes()), GuardError::Null("Topics"));
     assert_eq!(refused(ApiKey::Metadata, 9, &[0xff; 8]), GuardError::Varint("Topics"));
     // 65 tagged fields; one of 64 KiB and a byte.
-    assert_eq!(refused(ApiKey::DescribeCluster, 0, &[[0, 65].as_slice(), &[200, 0].repeat(65)].concat()), GuardError::Tags);
+    assert_eq!(
+        refused(ApiKey::DescribeCluster, 0, &[[0, 65].as_slice(), &[200, 0].repeat(65)].concat()),
+        GuardError::Tags
+    );
     let long = [&[0, 1, 100, 0x81, 0x80, 0x04][..], &vec![0; MAX_TAG_LEN + 1]].concat();
     assert_eq!(refused(ApiKey::DescribeCluster, 0, &long), GuardError::Tags);
 }

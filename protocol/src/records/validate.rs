@@ -132,7 +132,10 @@ fn check_header(header: &BatchHeader) -> Result<Codec, Rejection> {
         return invalid(format!("a batch of {} records", header.count));
     }
     if header.last_offset_delta != header.count - 1 {
-        return invalid(format!("last offset delta {} in a batch of {} records", header.last_offset_delta, header.count));
+        return invalid(format!(
+            "last offset delta {} in a batch of {} records",
+            header.last_offset_delta, header.count
+        ));
     }
     if header.is_control() {
         return invalid("clients are not allowed to write control records".to_owned());
@@ -174,7 +177,8 @@ impl Checker<'_> {
     #[inline]
     fn check_record(&mut self, index: i32, record: &Outline) {
         if record.offset_delta != index {
-            self.faults.add(index, false, || format!("offset delta {} where {index} was expected", record.offset_delta));
+            self.faults
+                .add(index, false, || format!("offset delta {} where {index} was expected", record.offset_delta));
         }
         if self.rules.key_required && !record.has_key {
             self.faults.add(index, false, || "a compacted topic cannot accept a record without a key".to_owned());
@@ -187,7 +191,8 @@ impl Checker<'_> {
             && timestamp != NO_TIMESTAMP
             && !(earliest..=latest).contains(&timestamp)
         {
-            let message = || format!("timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]");
+            let message =
+                || format!("timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]");
             self.faults.add(index, true, message);
         }
     }

@@ -1,0 +1,195 @@
+//! kill -9 at random instants under load, and the invariants K1, K2, K3 and K5 afterwards.
+//!
+//! `make test` runs a few rounds from a fixed seed. `make torture` runs `KROCKET_CRASH_ROUNDS` (200) from
+//! `KROCKET_CRASH_SEED` (random, printed). Twenty rounds share a data folder, so that what survived one crash has to
+//! survive the next. The load is the same for a seed; what the kill meets is not.
+
+mod member;
+mod producer;
+mod reader;
+mod record;
+mod world;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
+use krocket_protocol::StrBytes;
+use krocket_testkit::Process;
+use krocket_testkit::checker::check;
+use krocket_testkit::history::{History, What};
+use krocket_testkit::session::Session;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use member::Member;
+use producer::Producer;
+use world::{PARTITIONS, State, World};
+
+const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
+/// Rounds in `make test`.
+const QUICK_ROUNDS: u32 = 5;
+/// Rounds on one data folder.
+const ROUNDS_PER_LIFE: u32 = 20;
+/// acks and idempotence of each producer.
+const PRODUCERS: [(i16, bool); 6] = [(-1, true), (1, true), (-1, true), (1, false), (-1, false), (1, true)];
+const MEMBERS: u64 = 3;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
+    let rounds = setting("KROCKET_CRASH_ROUNDS").unwrap_or(QUICK_ROUNDS.into()) as u32;
+    let long = std::env::var_os("KROCKET_CRASH_ROUNDS").is_some();
+    let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { 1 });
+    println!("crash test: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
+    let start = Instant::now();
+    let mut total = Totals::default();
+    for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
+        let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
+        total.add(&self::life(seed.wrapping_add(life.into()), count).await);
+        println!("after life {}: {total:?}, {:.0} s", life + 1, start.elapsed().as_secs_f64());
+    }
+    // A test that saw nothing has shown nothing.
+    assert!(total.acked > 50 * u64::from(rounds), "{total:?}");
+    assert!(total.kills >= rounds / 2, "{total:?}");
+    assert!(total.commits > u64::from(rounds) && total.generations >= u64::from(rounds) / 2, "{total:?}");
+}
+
+/// What a test saw.
+#[derive(Debug, Default)]
+struct Totals {
+    rounds: u32,
+    kills: u32,
+    acked: u64,
+    scanned: usize,
+    read: usize,
+    commits: u64,
+    generations: u64,
+}
+
+impl Totals {
+    fn add(&mut self, other: &Totals) {
+        self.rounds += other.rounds;
+        self.kills += other.kills;
+        self.acked += other.acked;
+        self.scanned += other.scanned;
+        self.read += other.read;
+        self.commits += other.commits;
+        self.generations += other.generations;
+    }
+}
+
+/// Some rounds on one data folder.
+async fn life(seed: u64, rounds: u32) -> Totals {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut rng = StdRng::seed_from_u64(seed);
+    let history = Arc::new(History::default());
+    let (state, world) = watch::channel(State::Down);
+    let (mut server, mut address) = start(folder.path());
+    create_topics(address).await;
+    let mut clients = JoinSet::new();
+    for (id, (acks, idempotent)) in PRODUCERS.into_iter().enumerate() {
+        let producer = Producer::new(id as u32, acks, idempotent, rng.random(), history.clone());
+        clients.spawn(producer.run(World(world.clone())));
+    }
+    for _ in 0..MEMBERS {
+        clients.spawn(Member::new(rng.random(), history.clone()).run(World(world.clone())));
+    }
+    state.send_replace(State::Up(address));
+    let mut total = Totals::default();
+    for round in 1..=rounds {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(50..1500))).await;
+        let gentle = rng.random_range(0..8) == 0;
+        server.signal(if gentle { Signal::TERM } else { Signal::KILL });
+        state.send_replace(State::Down);
+        server.wait();
+        total.rounds += 1;
+        total.kills += u32::from(!gentle);
+        if rng.random_range(0..4) == 0 {
+            // Once more, within the recovery.
+            let recovering = Process::serve(KROCKET, folder.path());
+            tokio::time::sleep(Duration::from_millis(rng.random_range(0..60))).await;
+            recovering.signal(Signal::KILL);
+            recovering.wait();
+            total.kills += 1;
+        }
+        (server, address) = start(folder.path());
+        total.scanned = inspect(address, &history).await;
+        let violations = check(&history.events());
+        if !violations.is_empty() {
+            let kept = folder.keep();
+            panic!("seed {seed}, round {round}, data kept in {}:\n{}", kept.display(), violations.join("\n"));
+        }
+        if let Some(ended) = clients.try_join_next() {
+            panic!("seed {seed}, round {round}: a client gave up: {ended:?}");
+        }
+        state.send_replace(State::Up(address));
+    }
+    state.send_replace(State::Ended);
+    while let Some(ended) = clients.join_next().await {
+        ended.expect("no client gave up");
+    }
+    total.scanned = inspect(address, &history).await;
+    server.signal(Signal::TERM);
+    server.wait();
+    let events = history.events();
+    assert_eq!(check(&events), Vec::<String>::new(), "seed {seed}, at the end");
+    for event in &events {
+        match &event.what {
+            What::Acked { count, .. } => total.acked += u64::from(*count),
+            What::Read { records, .. } => total.read += records.len(),
+            What::Commit { .. } => total.commits += 1,
+            What::Owns { .. } => total.generations += 1,
+            _ => {}
+        }
+    }
+    total
+}
+
+fn start(folder: &Path) -> (Process, SocketAddr) {
+    let mut server = Process::serve(KROCKET, folder);
+    let (kafka, _) = server.wait_until_ready();
+    (server, kafka)
+}
+
+/// Reads everything that a restarted server has.
+async fn inspect(address: SocketAddr, history: &History) -> usize {
+    let mut session = Session::connect(address).await.expect("the server is ready");
+    let mut count = 0;
+    for partition in PARTITIONS {
+        count += reader::scan(&mut session, history, partition).await.expect("the server answers");
+        while member::committed(&mut session, history, partition).await.expect("the server answers").is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    count
+}
+
+async fn create_topics(address: SocketAddr) {
+    let config = CreatableTopicConfig::default()
+        .with_name(StrBytes::from_static_str("message.timestamp.type"))
+        .with_value(Some(StrBytes::from_static_str("LogAppendTime")));
+    let topic = |name: &'static str, partitions: i32, configs: Vec<CreatableTopicConfig>| {
+        CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str(name)))
+            .with_num_partitions(partitions)
+            .with_replication_factor(1)
+            .with_configs(configs)
+    };
+    let topics = vec![topic("plain", 3, vec![]), topic("stamped", 2, vec![config]), topic("narrow", 1, vec![])];
+    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000);
+    let mut session = Session::connect(address).await.expect("the server is ready");
+    let response = session.call(5, &request).await.expect("the server answers");
+    for topic in response.topics {
+        assert_eq!(topic.error_code, 0, "creating {:?}: {:?}", topic.name, topic.error_message);
+    }
+}
