@@ -8,7 +8,7 @@ use kafka_protocol::protocol::Decodable;
 use krocket_protocol::frame::RequestHeader;
 use krocket_protocol::guard::{self, Embedded};
 use krocket_protocol::records::{
-    BatchBuilder, BatchHeader, Codec, LastOffset, Records, Rules, Timestamps, batch, validate,
+    BatchBuilder, BatchHeader, Codec, LastOffset, Names, Records, Rules, Timestamps, batch, validate,
 };
 use krocket_protocol::{api, for_each_request};
 
@@ -87,6 +87,8 @@ fn check_batch(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let Ok(header) = BatchHeader::read(&bytes) else { return };
     let valid = validate(&bytes, &RULES).is_ok();
+    let mentioned = Names::new(&["TAGS", "KEYS"]).mentioned(&bytes, &header, LIMIT);
+    assert!(!valid || mentioned.is_ok(), "valid, but not walked: {mentioned:?}");
     let records = match Records::open(&bytes, &header, LIMIT) {
         Ok(records) => records,
         Err(error) => {

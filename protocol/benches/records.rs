@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records, Rules, Timestamps, validate};
+use krocket_protocol::records::{
+    BatchBuilder, BatchHeader, Codec, LastOffset, Names, Records, Rules, Timestamps, validate,
+};
 
 const RECORDS: i64 = 1000;
 const RULES: Rules = Rules {
@@ -47,9 +49,13 @@ fn main() {
             let records = Records::open(black_box(&batch), &header, 1 << 30).expect("opens");
             black_box(records.iter().map(|record| record.expect("sound").value.map_or(0, <[u8]>::len)).sum::<usize>());
         });
+        let names = Names::new(&["TAGS", "KEYS", "TIMER_DELAY_MS", "TRAN_MSG"]);
+        let scanned = speed(plain, || {
+            black_box(names.mentioned(black_box(&batch), &header, 1 << 30).expect("sound"));
+        });
+        let name = codec.name();
         println!(
-            "{} {value_len} B: crc {crc:.1} GB/s, validation with crc {validated:.1} GB/s, iteration {iterated:.1} GB/s",
-            codec.name()
+            "{name} {value_len} B: crc {crc:.1} GB/s, validation with crc {validated:.1}, iteration {iterated:.1}, header names {scanned:.1}"
         );
     }
 }

@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 mod targets;
 
 /// Executions of the quick form.
-const QUICK: u64 = 300_000;
+const QUICK: u64 = 150_000;
 /// Numbers that lengths go wrong at.
 const INTERESTING: [u32; 10] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
 

@@ -4,12 +4,15 @@ pub mod batch;
 pub mod builder;
 pub mod compression;
 mod input;
+pub mod names;
 pub mod record;
 pub mod validate;
 pub mod varint;
+mod walk;
 
 pub use batch::{BatchError, BatchHeader};
 pub use builder::{BatchBuilder, LastOffset};
 pub use compression::Codec;
+pub use names::{Mentioned, Names};
 pub use record::{Header, Record, RecordFault, Records, RecordsError};
 pub use validate::{Rejection, Rules, Timestamps, Validated, validate};

@@ -2,6 +2,7 @@ use super::*;
 use crate::records::batch::{self, ATTRIBUTE_CONTROL, ATTRIBUTE_TIMESTAMP_TYPE};
 use crate::records::builder::{BatchBuilder, LastOffset};
 use crate::records::record::Header;
+use crate::records::varint;
 
 const ANY: Rules = Rules {
     key_required: false,
