@@ -2,7 +2,10 @@
 //!
 //! `make test` runs a few rounds from a fixed seed. `make torture` runs `KROCKET_CRASH_ROUNDS` (200) from
 //! `KROCKET_CRASH_SEED` (random, printed). Twenty rounds share a data folder, so that what survived one crash has to
-//! survive the next. The load is the same for a seed; what the kill meets is not.
+//! survive the next. The load is the same for a seed; what the kill meets is not. With `KROCKET_CRASH_KEEP=1` the data
+//! folder of a failure stays.
+
+#![allow(clippy::print_stdout)]
 
 mod member;
 mod producer;
@@ -55,13 +58,32 @@ async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
     let mut total = Totals::default();
     for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
         let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
-        total.add(&self::life(seed.wrapping_add(life.into()), count).await);
+        let seed = seed.wrapping_add(life.into());
+        match self::life(seed, count, |_| {}).await {
+            Ok(seen) => total.add(&seen),
+            Err(violations) => panic!("seed {seed}: {violations}"),
+        }
         println!("after life {}: {total:?}, {:.0} s", life + 1, start.elapsed().as_secs_f64());
     }
     // A test that saw nothing has shown nothing.
     assert!(total.acked > 50 * u64::from(rounds), "{total:?}");
     assert!(total.kills >= rounds / 2, "{total:?}");
     assert!(total.commits > u64::from(rounds) && total.generations >= u64::from(rounds) / 2, "{total:?}");
+}
+
+/// The test of the test: what no correct krocket does is noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_loses_its_tail_is_noticed() {
+    let cut = |folder: &Path| {
+        let segments = std::fs::read_dir(folder.join("log")).expect("the log's folder");
+        let newest = segments.map(|entry| entry.expect("an entry").path()).max().expect("a segment");
+        let file = std::fs::OpenOptions::new().write(true).open(newest).expect("a segment opens");
+        let len = file.metadata().expect("its length").len();
+        file.set_len(len / 2).expect("it can be cut");
+        let _ = std::fs::remove_dir_all(folder.join("index"));
+    };
+    let violations = life(1, 1, cut).await.expect_err("half of the log is gone");
+    assert!(violations.contains("K1: ") && violations.contains("K3: "), "{violations}");
 }
 
 /// What a test saw.
@@ -88,13 +110,22 @@ impl Totals {
     }
 }
 
-/// Some rounds on one data folder.
-async fn life(seed: u64, rounds: u32) -> Totals {
+/// Some rounds on one data folder, which `while_down` may touch after each end of the server. Gives what was seen, or
+/// what was wrong with it.
+async fn life(seed: u64, rounds: u32, while_down: impl Fn(&Path)) -> Result<Totals, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
+    let outcome = rounds_on(folder.path(), seed, rounds, while_down).await;
+    if outcome.is_err() && std::env::var_os("KROCKET_CRASH_KEEP").is_some() {
+        println!("data kept in {}", folder.keep().display());
+    }
+    outcome
+}
+
+async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&Path)) -> Result<Totals, String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let history = Arc::new(History::default());
     let (state, world) = watch::channel(State::Down);
-    let (mut server, mut address) = start(folder.path());
+    let (mut server, mut address) = start(folder);
     create_topics(address).await;
     let mut clients = JoinSet::new();
     for (id, (acks, idempotent)) in PRODUCERS.into_iter().enumerate() {
@@ -108,7 +139,7 @@ async fn life(seed: u64, rounds: u32) -> Totals {
     let mut total = Totals::default();
     for round in 1..=rounds {
         tokio::time::sleep(Duration::from_millis(rng.random_range(50..1500))).await;
-        let gentle = rng.random_range(0..8) == 0;
+        let gentle = round > 1 && rng.random_range(0..8) == 0;
         server.signal(if gentle { Signal::TERM } else { Signal::KILL });
         state.send_replace(State::Down);
         server.wait();
@@ -116,21 +147,21 @@ async fn life(seed: u64, rounds: u32) -> Totals {
         total.kills += u32::from(!gentle);
         if rng.random_range(0..4) == 0 {
             // Once more, within the recovery.
-            let recovering = Process::serve(KROCKET, folder.path());
+            let recovering = Process::serve(KROCKET, folder);
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..60))).await;
             recovering.signal(Signal::KILL);
             recovering.wait();
             total.kills += 1;
         }
-        (server, address) = start(folder.path());
+        while_down(folder);
+        (server, address) = start(folder);
         total.scanned = inspect(address, &history).await;
         let violations = check(&history.events());
         if !violations.is_empty() {
-            let kept = folder.keep();
-            panic!("seed {seed}, round {round}, data kept in {}:\n{}", kept.display(), violations.join("\n"));
+            return Err(format!("round {round}:\n{}", violations.join("\n")));
         }
         if let Some(ended) = clients.try_join_next() {
-            panic!("seed {seed}, round {round}: a client gave up: {ended:?}");
+            return Err(format!("round {round}: a client gave up: {ended:?}"));
         }
         state.send_replace(State::Up(address));
     }
@@ -142,7 +173,10 @@ async fn life(seed: u64, rounds: u32) -> Totals {
     server.signal(Signal::TERM);
     server.wait();
     let events = history.events();
-    assert_eq!(check(&events), Vec::<String>::new(), "seed {seed}, at the end");
+    let violations = check(&events);
+    if !violations.is_empty() {
+        return Err(format!("at the end:\n{}", violations.join("\n")));
+    }
     for event in &events {
         match &event.what {
             What::Acked { count, .. } => total.acked += u64::from(*count),
@@ -152,7 +186,7 @@ async fn life(seed: u64, rounds: u32) -> Totals {
             _ => {}
         }
     }
-    total
+    Ok(total)
 }
 
 fn start(folder: &Path) -> (Process, SocketAddr) {

@@ -1,4 +1,4 @@
-//! Requests about groups of every protocol, and the two messages that classic members wrap in bytes.
+//! Requests about groups of every protocol.
 //!
 //! Transcribed from Kafka's message definitions (`clients/src/main/resources/common/message`).
 
@@ -184,22 +184,3 @@ pub(super) const ALTER_SHARE_GROUP_OFFSETS: Schema = Schema {
 
 pub(super) const DELETE_SHARE_GROUP_OFFSETS: Schema =
     Schema { flexible: 0, fields: &[string("GroupId"), array("Topics", &[string("TopicName")])] };
-
-pub(super) const CONSUMER_PROTOCOL_SUBSCRIPTION: Schema = Schema {
-    flexible: NEVER,
-    fields: &[
-        array_of("Topics", &STRING),
-        bytes("UserData").nullable(0),
-        array("OwnedPartitions", &[string("Topic").since(1), array_of("Partitions", &INT32).since(1)]).since(1),
-        int32("GenerationId").since(2),
-        string("RackId").since(3).nullable(3),
-    ],
-};
-
-pub(super) const CONSUMER_PROTOCOL_ASSIGNMENT: Schema = Schema {
-    flexible: NEVER,
-    fields: &[
-        array("AssignedPartitions", &[string("Topic"), array_of("Partitions", &INT32)]),
-        bytes("UserData").nullable(0),
-    ],
-};

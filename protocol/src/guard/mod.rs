@@ -68,35 +68,16 @@ pub enum GuardError {
     Unknown(ApiKey),
 }
 
-/// What classic group members put into bytes of JoinGroup and SyncGroup, after a version of two bytes.
-#[derive(Clone, Copy, Debug)]
-pub enum Embedded {
-    /// `ConsumerProtocolSubscription`, versions 0 to 3.
-    Subscription,
-    /// `ConsumerProtocolAssignment`, versions 0 to 3.
-    Assignment,
-}
-
 /// Checks the body of a request.
 pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), GuardError> {
-    walk(schema(api).ok_or(GuardError::Unknown(api))?, version, body, 0)
+    walk(schema(api).ok_or(GuardError::Unknown(api))?, version, body)
 }
 
-/// Checks a message inside a request's bytes, without the version in front of it. Bytes after its end are allowed, as
-/// Kafka's own reader allows them: newer members may add fields.
-pub fn check_embedded(message: Embedded, version: i16, bytes: &[u8]) -> Result<(), GuardError> {
-    let schema = match message {
-        Embedded::Subscription => &groups::CONSUMER_PROTOCOL_SUBSCRIPTION,
-        Embedded::Assignment => &groups::CONSUMER_PROTOCOL_ASSIGNMENT,
-    };
-    walk(schema, version, bytes, usize::MAX)
-}
-
-fn walk(schema: &Schema, version: i16, body: &[u8], trailing: usize) -> Result<(), GuardError> {
+fn walk(schema: &Schema, version: i16, body: &[u8]) -> Result<(), GuardError> {
     let flexible = version >= schema.flexible;
     let mut walker = Walker { rest: body, version, flexible, elements: MAX_ELEMENTS, unknown_tags: MAX_UNKNOWN_TAGS };
     walker.structure(schema.fields)?;
-    if walker.rest.len() > trailing { Err(GuardError::Trailing(walker.rest.len())) } else { Ok(()) }
+    if walker.rest.is_empty() { Ok(()) } else { Err(GuardError::Trailing(walker.rest.len())) }
 }
 
 struct Walker<'a> {

@@ -150,24 +150,6 @@ fn unknown_tags_are_counted_over_the_whole_request() {
     assert_eq!(check(ApiKey::Metadata, 9, &topics(MAX_UNKNOWN_TAGS as u32 + 1)), Err(GuardError::Tags));
 }
 
-#[test]
-fn embedded_messages_are_walked_and_may_go_on() {
-    use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition;
-    let subscription = ConsumerProtocolSubscription::default()
-        .with_topics(vec!["orders".to_owned().into()])
-        .with_owned_partitions(vec![TopicPartition::default().with_partitions(vec![1, 2])]);
-    for version in 1..=3 {
-        let mut out = BytesMut::new();
-        subscription.encode(&mut out, version).expect("encodes");
-        assert_eq!(check_embedded(Embedded::Subscription, version, &out), Ok(()));
-        out.extend_from_slice(&[1, 2, 3]);
-        assert_eq!(check_embedded(Embedded::Subscription, version, &out), Ok(()));
-    }
-    let count = i32::MAX.to_be_bytes();
-    assert!(check_embedded(Embedded::Subscription, 0, &count).is_err());
-    assert!(check_embedded(Embedded::Assignment, 0, &count).is_err());
-}
-
 /// The bound of the module's documentation rests on the size of the crate's structures.
 #[test]
 fn no_array_element_is_larger_than_promised() {
