@@ -78,12 +78,14 @@ impl Checker {
     fn learn(&mut self, event: &Event) {
         let completed = event.completed;
         match &event.what {
-            What::Acked { partition, base_offset: Some(base), first, count } => {
+            What::Acked { partition, base_offset: Some(base), first, count, acks } => {
                 for at in 0..u64::from(*count) {
                     let id = RecordId { number: first.number + at, ..*first };
                     self.learn_name(*partition, base + at as i64, id, completed);
                 }
-                self.log(*partition).high_watermark.raise(completed, base + i64::from(*count));
+                if *acks == -1 {
+                    self.log(*partition).high_watermark.raise(completed, base + i64::from(*count));
+                }
             }
             What::Read { partition, records, high_watermark, log_start }
             | What::Scan { partition, records, high_watermark, log_start, .. } => {
@@ -150,7 +152,7 @@ impl Checker {
                 self.judge_sequences(*partition, sequences);
             }
             What::Committed { partition, offset } => self.judge_committed(event, *partition, *offset),
-            What::Acked { partition, base_offset: None, first, count } => {
+            What::Acked { partition, base_offset: None, first, count, .. } => {
                 // Where it is comes from scans; that it is somewhere was promised.
                 let lost = (0..u64::from(*count)).map(|at| RecordId { number: first.number + at, ..*first });
                 let lost: Vec<_> = lost.filter(|id| !self.offsets.contains_key(id)).collect();

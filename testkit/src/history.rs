@@ -39,6 +39,8 @@ pub enum What {
         first: RecordId,
         /// Number of records.
         count: u32,
+        /// What the request asked for: -1 also promises that readers see the batch from now on.
+        acks: i16,
     },
     /// The answer to a produce request that no correct server gives.
     Refused {

@@ -119,9 +119,10 @@ impl Producer {
 
     fn answered(&mut self, code: i16, base_offset: i64) {
         let Batch { partition, first, count, invoked, .. } = self.pending.pop_front().expect("it was sent");
+        let acks = self.acks;
         let what = match code {
-            0 => What::Acked { partition, base_offset: Some(base_offset), first, count },
-            DUPLICATE_SEQUENCE_NUMBER => What::Acked { partition, base_offset: None, first, count },
+            0 => What::Acked { partition, base_offset: Some(base_offset), first, count, acks },
+            DUPLICATE_SEQUENCE_NUMBER => What::Acked { partition, base_offset: None, first, count, acks },
             code => What::Refused { partition, first, code },
         };
         self.history.complete(invoked, what);

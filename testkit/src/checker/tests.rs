@@ -7,7 +7,7 @@ fn id(number: u64) -> RecordId {
 }
 
 fn acked(base_offset: i64, first: u64, count: u32) -> What {
-    What::Acked { partition: P, base_offset: Some(base_offset), first: id(first), count }
+    What::Acked { partition: P, base_offset: Some(base_offset), first: id(first), count, acks: -1 }
 }
 
 fn scan(numbers: &[u64]) -> What {
@@ -66,7 +66,7 @@ fn a_correct_history_passes() {
         read(2, 0),
         scan(&[1, 2]),
         acked(2, 5, 1),
-        What::Acked { partition: P, base_offset: None, first: id(5), count: 1 },
+        What::Acked { partition: P, base_offset: None, first: id(5), count: 1, acks: 1 },
         scan(&[1, 2, 5]),
         sequences(&[]),
         owns(1, "a"),
@@ -87,7 +87,7 @@ fn a_correct_history_passes() {
 fn k1_an_acknowledged_record_that_is_gone() {
     violates("K1", vec![acked(0, 1, 3), scan(&[1, 2])]);
     violates("K1", vec![scan(&[1, 2]), scan(&[1])]);
-    let duplicate = What::Acked { partition: P, base_offset: None, first: id(9), count: 1 };
+    let duplicate = What::Acked { partition: P, base_offset: None, first: id(9), count: 1, acks: 1 };
     violates("K1", vec![duplicate, scan(&[1])]);
 }
 
@@ -122,6 +122,13 @@ fn k3_a_watermark_that_goes_back() {
     violates("K3", vec![read(5, 0), read(4, 0)]);
     violates("K3", vec![read(5, 2), read(5, 1)]);
     violates("K3", vec![acked(0, 1, 3), read(2, 0)]);
+}
+
+#[test]
+fn acks_1_promises_that_a_record_is_kept_but_not_that_it_is_seen_yet() {
+    let acked = || What::Acked { partition: P, base_offset: Some(0), first: id(1), count: 3, acks: 1 };
+    passes(&sequential(vec![acked(), read(2, 0), scan(&[1, 2, 3])]));
+    violates("K1", vec![acked(), read(2, 0), scan(&[1, 2])]);
 }
 
 #[test]
