@@ -121,8 +121,10 @@ impl Appender {
     /// Begins a new segment file. On an error the old one stays in use.
     fn roll(&mut self) -> Result<(), AppendError> {
         let (file, segment) = create_segment(&self.shared, self.end).map_err(failure)?;
-        // What was reserved and not used is given back; a file that keeps it is only larger than it need be.
-        let _ = self.file.set_len(self.len);
+        // What was reserved and not used is given back; a file that keeps it only takes more room than it need.
+        if self.reserved > self.len {
+            let _ = self.file.set_len(self.len);
+        }
         let mut progress = self.shared.progress.lock();
         progress.unsynced.push(file.clone());
         progress.dir_changed = true;
@@ -157,6 +159,15 @@ pub(crate) fn create_segment(shared: &Shared, base: Position) -> io::Result<(Arc
     }
     shared.segments.insert(segment, Some(file.reader()));
     Ok((file, segment))
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        // Gives back what was reserved. A killed process leaves that to the next start.
+        if self.reserved > self.len {
+            let _ = self.file.set_len(self.len);
+        }
+    }
 }
 
 fn failure(error: io::Error) -> AppendError {

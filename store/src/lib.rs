@@ -61,7 +61,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             segment_bytes: 512 << 20,
-            reserve_bytes: 0,
+            reserve_bytes: 32 << 20,
             index_cache_bytes: 32 << 20,
             index_memtable_bytes: 16 << 20,
             index_flush_bytes: 512 << 20,

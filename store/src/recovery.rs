@@ -452,8 +452,9 @@ fn continue_segment(
         let len = last.file_len - tail.len;
         tracing::warn!(path = %last.path.display(), offset = tail.len, len, reason, "cutting the torn end of the log off");
         report.truncated = Some(Damage { path: last.path.clone(), offset: tail.len, len, reason });
-        file.set_len(tail.len).map_err(StoreError::io("truncate", &last.path))?;
     }
+    // Even without a torn end: a killed process may have left reserved blocks.
+    file.set_len(tail.len).map_err(StoreError::io("truncate", &last.path))?;
     if last.log_id.is_none() {
         let header = last.segment.header(shared.log_id);
         crate::fs::write_all(&*file, &mut [io::IoSlice::new(&header)], 0)

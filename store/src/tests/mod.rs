@@ -4,6 +4,7 @@ mod cleaning;
 mod damage;
 mod faults;
 mod simple;
+mod speed;
 
 use std::path::Path;
 

@@ -135,3 +135,21 @@ fn a_newer_format_is_refused() {
     let error = open(dir.path(), small(), &mut apply).expect_err("newer");
     assert!(error.to_string().contains("format 2 is not 1"), "{error}");
 }
+
+#[test]
+fn reserved_blocks_are_given_back() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().expect("tempdir");
+    let blocks = || {
+        let files = std::fs::read_dir(dir.path().join("log")).expect("list");
+        files.map(|file| file.expect("file").metadata().expect("meta").blocks() * 512).sum::<u64>()
+    };
+    let mut store = open_with(dir.path(), Options { reserve_bytes: 1 << 20, segment_bytes: 8 << 20, ..small() });
+    for n in 0..5 {
+        append(&mut store, FrameBuilder::new(), &[(0, n, batch(1, 500_000, 1))]);
+    }
+    assert!(blocks() > 3_000_000 || blocks() < 2_600_000, "reserved, if the file system can");
+    drop(store);
+    assert!((2_500_000..2_600_000).contains(&blocks()), "{}", blocks());
+    assert_eq!(open_small(dir.path()).index.batches(0, 0).count(), 5);
+}
