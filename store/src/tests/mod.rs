@@ -3,6 +3,7 @@
 mod cleaning;
 mod damage;
 mod faults;
+mod model;
 mod simple;
 mod speed;
 

@@ -6,7 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-fn produce(store: &mut Opened, body: usize, group: usize, groups: usize, sync_every: usize) -> (Duration, Vec<Duration>) {
+fn produce(
+    store: &mut Opened,
+    body: usize,
+    group: usize,
+    groups: usize,
+    sync_every: usize,
+) -> (Duration, Vec<Duration>) {
     let bytes = batch(1, body, 1);
     let started = Instant::now();
     let mut syncs = Vec::new();
