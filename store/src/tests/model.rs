@@ -174,6 +174,43 @@ impl Model {
     }
 }
 
+/// Replaces and drops batches at every step of a cleaning: rows that moved on are not moved back.
+#[test]
+fn changes_during_a_cleaning_win() {
+    for seed in 0..40usize {
+        let dir = tempdir();
+        let mut store = open_small(dir.path());
+        let mut model = Model::default();
+        for _ in 0..30 {
+            model.run(&mut store, &Step::Append(vec![(0, 1, 200), (1, 1, 300), (2, 1, 100)]));
+        }
+        model.run(&mut store, &Step::DropFront(1, 0.9));
+        let cleaner = store.cleaner.clone();
+        let mut steps = 0;
+        for victim in cleaner.victims(0.2) {
+            let cleaned = cleaner.rewrite(&victim, &mut |_| {
+                steps += 1;
+                match (steps * 7 + seed) % 5 {
+                    0 | 1 => model.run(&mut store, &Step::Replace(0, steps * 13 + seed)),
+                    2 => model.run(&mut store, &Step::Replace(2, steps * 17 + seed)),
+                    3 => model.run(&mut store, &Step::DropFront(2, (steps + seed) as f64 / 400.0)),
+                    _ => model.run(&mut store, &Step::Put(3, 10)),
+                }
+                model.check(&store);
+            });
+            assert!(!cleaned.expect("rewrite").skipped);
+        }
+        assert!(steps > 20);
+        for lost in [false, true] {
+            let image = killed(dir.path());
+            if lost {
+                std::fs::remove_dir_all(image.path().join("index")).expect("remove");
+            }
+            model.check(&open_small(image.path()));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
