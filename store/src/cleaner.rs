@@ -37,10 +37,15 @@ pub struct Cleaner {
     index: Index,
     segment_bytes: u64,
     /// A rewrite that failed half-way through moving rows. Held by whoever cleans.
-    unfinished: Arc<Mutex<Option<(Segment, Vec<Segment>)>>>,
+    unfinished: Arc<Mutex<Option<Unfinished>>>,
     /// Segments with damage, which are left alone.
     damaged: Arc<Mutex<Vec<u32>>>,
 }
+
+/// A new segment and the old ones in whose place it is.
+pub(crate) type Unfinished = (Segment, Vec<Segment>);
+/// A new file and its length.
+type Written = (Arc<dyn LogFile>, u64);
 
 /// A segment as the cleaner sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +91,8 @@ pub struct Cleaned {
 }
 
 impl Cleaner {
-    pub(crate) fn new(shared: Arc<Shared>, index: Index, segment_bytes: u64) -> Self {
-        Cleaner { shared, index, segment_bytes, unfinished: Arc::default(), damaged: Arc::default() }
+    pub(crate) fn new(shared: Arc<Shared>, index: Index, segment_bytes: u64, unfinished: Option<Unfinished>) -> Self {
+        Cleaner { shared, index, segment_bytes, unfinished: Arc::new(Mutex::new(unfinished)), damaged: Arc::default() }
     }
 
     /// All segments that are not written to any more, in order.
@@ -195,7 +200,7 @@ impl Cleaner {
         old: &[Segment],
         oldest: bool,
         throttle: &mut dyn FnMut(u64),
-    ) -> Result<Option<(Arc<dyn LogFile>, u64)>, StoreError> {
+    ) -> Result<Option<Written>, StoreError> {
         let file = self.shared.fs.create(tmp).map_err(StoreError::io("create", tmp))?;
         let mut out = Output { file: &*file, path: tmp, len: 0, pending: new.header(self.shared.log_id).to_vec() };
         for (number, segment) in old.iter().enumerate() {

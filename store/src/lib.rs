@@ -93,8 +93,8 @@ pub struct Opened {
 /// unusable later. What it sees through [`Rows::index`] lacks the rows that are not committed yet.
 pub fn open(data: &Path, options: Options, apply: &mut Apply<'_>) -> Result<Opened, StoreError> {
     let options = Options { segment_bytes: options.segment_bytes.min(2 << 30), ..options };
-    let recovery::Recovered { shared, index, appender, report } = recovery::open(data, &options, apply)?;
-    let cleaner = Cleaner::new(shared.clone(), index.clone(), options.segment_bytes);
+    let recovery::Recovered { shared, index, appender, report, unfinished } = recovery::open(data, &options, apply)?;
+    let cleaner = Cleaner::new(shared.clone(), index.clone(), options.segment_bytes, unfinished);
     let (syncer, reader) = (Syncer::new(shared.clone()), LogReader::new(shared));
     Ok(Opened { appender, syncer, reader, index, cleaner, report })
 }

@@ -9,6 +9,8 @@
 //! ```
 //! All little-endian. The batch keeps Kafka's layout.
 
+use std::ops::Range;
+
 use krocket_protocol::records::BatchHeader;
 use krocket_protocol::records::batch::CRC_START;
 
@@ -90,6 +92,9 @@ pub(crate) const DROP: u8 = 4;
 /// Fixed part of a batch op.
 pub(crate) const BATCH_OP_LEN: usize = 32;
 
+/// An op, and the range of its batch body that the frame's CRC leaves out.
+type Walked<'a> = (Op<'a>, Option<Range<usize>>);
+
 /// Walks the ops of a frame. Never panics, whatever the bytes are.
 pub(crate) struct Ops<'a> {
     frame: &'a [u8],
@@ -105,8 +110,8 @@ impl<'a> Ops<'a> {
         Ops { frame, at: header_len, left: count, file, offset }
     }
 
-    /// The next op and the range of its batch body that the frame's CRC leaves out.
-    pub(crate) fn step(&mut self) -> Result<Option<(Op<'a>, Option<std::ops::Range<usize>>)>, &'static str> {
+    /// The next op.
+    pub(crate) fn step(&mut self) -> Result<Option<Walked<'a>>, &'static str> {
         if self.left == 0 {
             // Padding up to the next multiple of 8.
             return if self.frame.len() - self.at < 8 { Ok(None) } else { Err("bytes after the last op") };

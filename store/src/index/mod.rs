@@ -41,7 +41,7 @@ pub(crate) struct Database {
 
 impl Database {
     /// Opens or creates.
-    pub(crate) fn open(dir: &Path, memory: Memory) -> Result<Self, IndexError> {
+    pub(crate) fn open(dir: &Path, memory: Memory) -> Result<Self, rocksdb::Error> {
         let db = DB::open_cf_descriptors(&options::database(memory), dir, options::column_families(memory))?;
         Ok(Database { db, distrust: Self::distrust_path(dir) })
     }
@@ -72,6 +72,8 @@ struct Inner {
     /// Rows that RocksDB would not take wait in the state.
     stuck: AtomicBool,
     flush_bytes: u64,
+    #[cfg(test)]
+    refuse_writes: AtomicBool,
 }
 
 impl std::fmt::Debug for Index {
@@ -83,11 +85,18 @@ impl std::fmt::Debug for Index {
 impl Index {
     pub(crate) fn new(database: Database, shared: Arc<Shared>, meta: Meta, flush_bytes: u64) -> Self {
         let Database { db, distrust } = database;
-        let applied = AtomicU64::new(meta.applied);
-        let state = Mutex::new(State::new(meta));
-        Index {
-            inner: Arc::new(Inner { db, distrust, shared, state, applied, stuck: AtomicBool::new(false), flush_bytes }),
-        }
+        let inner = Inner {
+            db,
+            distrust,
+            shared,
+            applied: AtomicU64::new(meta.applied),
+            state: Mutex::new(State::new(meta)),
+            stuck: AtomicBool::new(false),
+            flush_bytes,
+            #[cfg(test)]
+            refuse_writes: AtomicBool::new(false),
+        };
+        Index { inner: Arc::new(inner) }
     }
 
     /// Position up to which the log is in the index.
@@ -122,7 +131,7 @@ impl Index {
 
     /// The value of a key in a table of the log.
     pub fn get(&self, table: u8, key: &[u8]) -> Result<Option<Vec<u8>>, IndexError> {
-        Ok(self.get_row(table, key, |row| row.get(8..).unwrap_or_default().to_vec())?)
+        self.get_row(table, key, |row| row.get(8..).unwrap_or_default().to_vec())
     }
 
     /// The value of a key in a derived table.
@@ -163,6 +172,12 @@ impl Index {
         }
         self.checked(self.inner.db.flush_cfs_opt(&ALL.map(|name| self.family(name)), &flush_options(true)))?;
         Ok(())
+    }
+
+    /// As after a flush that found the disk full.
+    #[cfg(test)]
+    pub(crate) fn refuse_writes(&self, refuse: bool) {
+        self.inner.refuse_writes.store(refuse, Ordering::Release);
     }
 
     /// What RocksDB may do at any time.
@@ -206,7 +221,7 @@ impl Index {
     fn checked<T>(&self, result: Result<T, rocksdb::Error>) -> Result<T, IndexError> {
         result.map_err(|error| {
             if matches!(error.kind(), ErrorKind::Corruption) {
-                self.distrust(&error.to_string());
+                self.distrust(error.as_ref());
             }
             error.into()
         })

@@ -217,6 +217,10 @@ fn value_bytes(key: &[u8], value_len: usize) -> i64 {
 
 impl Index {
     pub(super) fn write(&self, batch: WriteBatch) -> Result<(), IndexError> {
+        #[cfg(test)]
+        if self.inner.refuse_writes.load(Ordering::Acquire) {
+            return Err(IndexError("refused".into()));
+        }
         let mut options = WriteOptions::default();
         options.disable_wal(true);
         self.checked(self.inner.db.write_opt(batch, &options))

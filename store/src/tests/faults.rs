@@ -44,7 +44,7 @@ fn a_full_disk_undoes_the_append_and_nothing_else() {
         double.script(move |call, _| {
             writes += u32::from(call == Call::Write);
             let short = partial > 0 && writes == 1;
-            (call == Call::Write).then(|| if short { Fault::Short(partial) } else { Fault::Errno(ENOSPC) })
+            (call == Call::Write).then_some(if short { Fault::Short(partial) } else { Fault::Errno(ENOSPC) })
         });
         let mut frames = [frame(0, 1, 300), frame(0, 2, 300)];
         assert!(matches!(store.appender.append(&mut frames), Err(AppendError::Full(_))));
@@ -138,6 +138,36 @@ fn a_failed_sync_stops_the_log() {
         assert!(store.index.flush().is_err(), "the index must not get ahead");
         assert_eq!(store.syncer.synced(), synced);
     }
+}
+
+#[test]
+fn rows_that_were_refused_come_before_later_ones() {
+    let dir = tempdir();
+    let (mut store, _) = with_double(dir.path());
+    append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 100, 1))]);
+    let put = |store: &Opened, value: &[u8], appended: &Appended| {
+        let mut rows = store.index.rows();
+        rows.put(appended.position, 1, b"key", value).expect("put");
+        rows.commit(appended.end)
+    };
+    let mut builder = FrameBuilder::new();
+    let mut frames = [builder.put(1, b"key", b"first").build().expect("frame")];
+    store.index.refuse_writes(true);
+    let appended = store.appender.append(&mut frames).expect("append");
+    assert!(put(&store, b"first", &appended[0]).is_err());
+    assert_eq!(store.index.get(1, b"key").expect("get"), None);
+    assert!(store.index.applied() < appended[0].end);
+    assert!(matches!(store.appender.append(&mut [frame(0, 1, 1)]), Err(AppendError::Index(_))));
+    assert!(store.index.flush().is_err());
+
+    store.index.refuse_writes(false);
+    let mut frames = [builder.put(1, b"key", b"second").build().expect("frame")];
+    let later = store.appender.append(&mut frames).expect("append");
+    assert_eq!(store.index.get(1, b"key").expect("get"), Some(b"first".to_vec()));
+    assert_eq!(store.index.applied(), appended[0].end);
+    put(&store, b"second", &later[0]).expect("commit");
+    assert_eq!(store.index.get(1, b"key").expect("get"), Some(b"second".to_vec()));
+    assert_eq!(store.index.applied(), later[0].end);
 }
 
 #[test]
