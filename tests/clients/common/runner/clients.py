@@ -177,6 +177,7 @@ ALL = [
     Python("confluent-kafka", "2.16.1"),
     Python("kafka-python", "3.0.12"),
     Python("aiokafka", "0.14.0"),
+    Rust("rdkafka", "0.39.0"),
     Kcat("kcat", "1.7.1"),
 ]
 
