@@ -119,6 +119,7 @@ impl Checker {
                     }
                 }
             }
+            What::Trimmed { partition, log_start } => self.log(*partition).log_start.raise(completed, *log_start),
             What::Acked { .. } | What::Refused { .. } | What::Committed { .. } => {}
         }
     }
@@ -149,7 +150,7 @@ impl Checker {
             What::Scan { partition, records, sequences, high_watermark, log_start } => {
                 self.judge_bounds(event, *partition, *high_watermark, *log_start);
                 self.judge_scan(event, *partition, records, *high_watermark, *log_start);
-                self.judge_sequences(*partition, sequences);
+                self.judge_sequences(*partition, sequences, *log_start);
             }
             What::Committed { partition, offset } => self.judge_committed(event, *partition, *offset),
             What::Acked { partition, base_offset: None, first, count, .. } => {
@@ -160,7 +161,7 @@ impl Checker {
                     self.violation(|| format!("K1: {partition:?} acknowledged {id:?} as a duplicate and has lost it"));
                 }
             }
-            What::Acked { .. } | What::Commit { .. } | What::Owns { .. } => {}
+            What::Acked { .. } | What::Commit { .. } | What::Owns { .. } | What::Trimmed { .. } => {}
         }
     }
 
@@ -219,11 +220,12 @@ impl Checker {
         }
     }
 
-    fn judge_sequences(&mut self, partition: Partition, batches: &[Sequences]) {
+    fn judge_sequences(&mut self, partition: Partition, batches: &[Sequences], log_start: i64) {
         let mut next = HashMap::new();
         for batch in batches.iter().filter(|batch| batch.producer_id >= 0) {
             let expected = next.insert((batch.producer_id, batch.producer_epoch), batch.base_sequence + batch.count);
-            if expected.unwrap_or(0) != batch.base_sequence {
+            let first = if log_start == 0 { 0 } else { batch.base_sequence };
+            if expected.unwrap_or(first) != batch.base_sequence {
                 self.violation(|| format!("K2: {partition:?} has {batch:?} where sequence {expected:?} was due"));
             }
         }

@@ -75,6 +75,13 @@ pub enum What {
         /// Where it starts.
         log_start: i64,
     },
+    /// Records were deleted up to an offset.
+    Trimmed {
+        /// The partition.
+        partition: Partition,
+        /// Where it starts since.
+        log_start: i64,
+    },
     /// A group member was given partitions.
     Owns {
         /// The group's generation.

@@ -23,7 +23,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
 use krocket_protocol::StrBytes;
 use krocket_testkit::Process;
 use krocket_testkit::checker::check;
-use krocket_testkit::history::{History, What};
+use krocket_testkit::history::{History, Partition, What};
 use krocket_testkit::session::Session;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -92,7 +92,8 @@ struct Totals {
     rounds: u32,
     kills: u32,
     acked: u64,
-    scanned: usize,
+    kept: i64,
+    trims: u32,
     read: usize,
     commits: u64,
     generations: u64,
@@ -103,7 +104,8 @@ impl Totals {
         self.rounds += other.rounds;
         self.kills += other.kills;
         self.acked += other.acked;
-        self.scanned += other.scanned;
+        self.kept += other.kept;
+        self.trims += other.trims;
         self.read += other.read;
         self.commits += other.commits;
         self.generations += other.generations;
@@ -155,7 +157,7 @@ async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&P
         }
         while_down(folder);
         (server, address) = start(folder);
-        total.scanned = inspect(address, &history).await;
+        let bounds = inspect(address, &history).await;
         let violations = check(&history.events());
         if !violations.is_empty() {
             return Err(format!("round {round}:\n{}", violations.join("\n")));
@@ -163,13 +165,19 @@ async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&P
         if let Some(ended) = clients.try_join_next() {
             return Err(format!("round {round}: a client gave up: {ended:?}"));
         }
+        if rng.random_range(0..3) == 0 {
+            let (partition, start, end) = bounds[rng.random_range(0..bounds.len())];
+            let mut session = Session::connect(address).await.expect("the server is ready");
+            let to = rng.random_range(start..=end);
+            reader::trim(&mut session, &history, partition, to).await.expect("the server answers");
+        }
         state.send_replace(State::Up(address));
     }
     state.send_replace(State::Ended);
     while let Some(ended) = clients.join_next().await {
         ended.expect("no client gave up");
     }
-    total.scanned = inspect(address, &history).await;
+    total.kept = inspect(address, &history).await.iter().map(|(_, start, end)| end - start).sum();
     server.signal(Signal::TERM);
     server.wait();
     let events = history.events();
@@ -182,6 +190,7 @@ async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&P
             What::Acked { count, .. } => total.acked += u64::from(*count),
             What::Read { records, .. } => total.read += records.len(),
             What::Commit { .. } => total.commits += 1,
+            What::Trimmed { .. } => total.trims += 1,
             What::Owns { .. } => total.generations += 1,
             _ => {}
         }
@@ -195,17 +204,18 @@ fn start(folder: &Path) -> (Process, SocketAddr) {
     (server, kafka)
 }
 
-/// Reads everything that a restarted server has.
-async fn inspect(address: SocketAddr, history: &History) -> usize {
+/// Reads everything that a restarted server has; gives where each partition starts and ends.
+async fn inspect(address: SocketAddr, history: &History) -> Vec<(Partition, i64, i64)> {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let mut count = 0;
+    let mut bounds = Vec::new();
     for partition in PARTITIONS {
-        count += reader::scan(&mut session, history, partition).await.expect("the server answers");
+        let (start, end) = reader::scan(&mut session, history, partition).await.expect("the server answers");
+        bounds.push((partition, start, end));
         while member::committed(&mut session, history, partition).await.expect("the server answers").is_none() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-    count
+    bounds
 }
 
 async fn create_topics(address: SocketAddr) {

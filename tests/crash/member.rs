@@ -13,7 +13,7 @@ use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::{
     GroupId, HeartbeatRequest, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, OffsetCommitRequest,
-    OffsetFetchRequest, SyncGroupRequest, TopicName,
+    OffsetCommitResponse, OffsetFetchRequest, SyncGroupRequest, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 use krocket_protocol::StrBytes;
@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::reader;
-use crate::world::{PARTITIONS, World};
+use crate::world::{PARTITIONS, World, by_topic};
 
 const JOIN: i16 = 7;
 const SYNC: i16 = 5;
@@ -34,7 +34,8 @@ const OFFSET_FETCH: i16 = 7;
 
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(150);
 const SESSION_TIMEOUT_MS: i32 = 6_000;
-const REBALANCE_TIMEOUT_MS: i32 = 2_000;
+/// Short, so that a member lost in a crash delays the others by less than most rounds.
+const REBALANCE_TIMEOUT_MS: i32 = 700;
 
 const COORDINATOR_LOADING: i16 = 14;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
@@ -151,6 +152,10 @@ impl Member {
             }
             let invoked = self.history.invoke();
             for (at, (partition, fetched)) in reader::fetch(session, &positions, 20).await?.into_iter().enumerate() {
+                if fetched.error_code == reader::OFFSET_OUT_OF_RANGE {
+                    positions[at].1 = reader::earliest(session, partition).await?;
+                    continue;
+                }
                 assert_eq!(fetched.error_code, 0, "fetching {partition:?}");
                 let (records, position) = (fetched.records, fetched.position);
                 let (high_watermark, log_start) = (fetched.high_watermark, fetched.log_start);
@@ -175,14 +180,16 @@ impl Member {
     }
 
     async fn commit(&mut self, session: &mut Session, positions: &[(Partition, i64)]) -> io::Result<Option<Stop>> {
-        let topics = positions.iter().map(|((topic, index), position)| {
-            let partition = OffsetCommitRequestPartition::default()
-                .with_partition_index(*index)
-                .with_committed_offset(*position)
-                .with_committed_metadata(Some(StrBytes::from_static_str("crash test")));
+        let topics = by_topic(positions).into_iter().map(|(topic, partitions)| {
+            let partition = |(index, position): (i32, i64)| {
+                OffsetCommitRequestPartition::default()
+                    .with_partition_index(index)
+                    .with_committed_offset(position)
+                    .with_committed_metadata(Some(StrBytes::from_static_str("crash test")))
+            };
             OffsetCommitRequestTopic::default()
                 .with_name(TopicName(StrBytes::from_static_str(topic)))
-                .with_partitions(vec![partition])
+                .with_partitions(partitions.into_iter().map(partition).collect())
         });
         let request = OffsetCommitRequest::default()
             .with_group_id(group())
@@ -192,11 +199,11 @@ impl Member {
         let invoked = self.history.invoke();
         let answer = session.call(COMMIT, &request).await;
         let mut stop = None;
-        for (at, (partition, offset)) in positions.iter().enumerate() {
+        for (partition, offset) in positions {
             let what = What::Commit { partition: *partition, offset: *offset };
             match &answer {
                 Err(_) => self.history.unanswered(invoked, what),
-                Ok(response) => match response.topics[at].partitions[0].error_code {
+                Ok(response) => match commit_code(response, *partition) {
                     0 => self.history.complete(invoked, what),
                     code => stop = self.stop_for("OffsetCommit", code),
                 },
@@ -208,10 +215,9 @@ impl Member {
     fn stop_for(&self, api: &str, code: i16) -> Option<Stop> {
         match code {
             0 => None,
-            REBALANCE_IN_PROGRESS | COORDINATOR_LOADING | COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR => {
-                Some(Stop::Rejoin)
-            }
-            ILLEGAL_GENERATION | UNKNOWN_MEMBER_ID => Some(Stop::RejoinAsNew),
+            REBALANCE_IN_PROGRESS | ILLEGAL_GENERATION => Some(Stop::Rejoin),
+            COORDINATOR_LOADING | COORDINATOR_NOT_AVAILABLE | NOT_COORDINATOR => Some(Stop::Rejoin),
+            UNKNOWN_MEMBER_ID => Some(Stop::RejoinAsNew),
             code => panic!("{api} answered {code}"),
         }
     }
@@ -225,6 +231,12 @@ impl Member {
         tokio::time::sleep(Duration::from_millis(10)).await;
         true
     }
+}
+
+fn commit_code(response: &OffsetCommitResponse, (topic, index): Partition) -> i16 {
+    let answered = response.topics.iter().filter(|answer| answer.name.as_str() == topic);
+    let mut partitions = answered.flat_map(|answer| &answer.partitions);
+    partitions.find(|answer| answer.partition_index == index).expect("every partition committed is answered").error_code
 }
 
 /// What the leader decides: partitions dealt out like cards. Nothing for those who are not the leader.

@@ -1,5 +1,6 @@
 //! Where the server is, for clients that outlive it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use krocket_testkit::history::Partition;
@@ -38,4 +39,13 @@ impl World {
     pub(crate) fn has_ended(&self) -> bool {
         matches!(*self.0.borrow(), State::Ended)
     }
+}
+
+/// Partitions and what belongs to each, as requests want them: topic by topic.
+pub(crate) fn by_topic<T: Copy>(entries: &[(Partition, T)]) -> BTreeMap<&'static str, Vec<(i32, T)>> {
+    let mut topics: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for ((topic, index), entry) in entries {
+        topics.entry(*topic).or_default().push((*index, *entry));
+    }
+    topics
 }

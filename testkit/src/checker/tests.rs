@@ -125,6 +125,24 @@ fn k3_a_watermark_that_goes_back() {
 }
 
 #[test]
+fn what_was_deleted_may_be_gone_and_may_not_come_back() {
+    let trimmed = || What::Trimmed { partition: P, log_start: 2 };
+    let rest = |log_start| What::Scan {
+        partition: P,
+        records: vec![(0, id(1)), (1, id(2)), (2, id(3))]
+            .into_iter()
+            .skip(log_start)
+            .map(|(at, id)| (at, Some(id)))
+            .collect(),
+        sequences: vec![],
+        high_watermark: 3,
+        log_start: log_start as i64,
+    };
+    passes(&sequential(vec![acked(0, 1, 3), trimmed(), rest(2)]));
+    violates("K3", vec![acked(0, 1, 3), trimmed(), rest(1)]);
+}
+
+#[test]
 fn acks_1_promises_that_a_record_is_kept_but_not_that_it_is_seen_yet() {
     let acked = || What::Acked { partition: P, base_offset: Some(0), first: id(1), count: 3, acks: 1 };
     passes(&sequential(vec![acked(), read(2, 0), scan(&[1, 2, 3])]));
