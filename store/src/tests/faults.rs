@@ -1,5 +1,7 @@
 //! A disk that is full, fails, or loses its power.
 
+#![allow(clippy::print_stdout)]
+
 use std::sync::Arc;
 
 use rand::rngs::StdRng;
@@ -225,4 +227,64 @@ fn power_loss_keeps_what_was_synced() {
         assert_eq!(offsets(&store, 0), back, "seed {seed}: a second crash changes nothing");
         assert_eq!(offsets(&store, 1), [0], "seed {seed}");
     }
+}
+
+/// On a file system of some 50 MB named by KROCKET_SMALL_DISK: fills it up, frees space, and goes on.
+#[test]
+#[ignore = "needs a small file system"]
+fn a_disk_that_is_really_full() {
+    let Some(disk) = std::env::var_os("KROCKET_SMALL_DISK") else { return };
+    let dir = tempfile::tempdir_in(disk).expect("tempdir");
+    let ballast = dir.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 16 << 20]).expect("ballast");
+    let options = Options { segment_bytes: 4 << 20, index_memtable_bytes: 256 << 10, ..small() };
+    let mut store = open_with(dir.path(), options.clone());
+    let bytes = batch(1, 1000, 1);
+    let mut header = batch::BatchHeader::read(&bytes).expect("header");
+    // A batch's row and a large value that weighs on the index.
+    let mut step = |store: &mut Opened, offset: i64| -> Result<(), BoxError> {
+        let key = [offset as u8, (offset >> 8) as u8];
+        let mut builder = FrameBuilder::new();
+        builder.batch(new_batch(0, offset, bytes.clone())).put(1, &key, &[9; 500]);
+        let appended = store.appender.append(&mut [builder.build()?])?.remove(0);
+        header.base_offset = offset;
+        let mut rows = store.index.rows();
+        rows.put_batch(0, &BatchRow::new(&header, appended.batches[0], 0, 0, 0, b""))?;
+        rows.put(appended.position, 1, &key, &[9; 500])?;
+        Ok(rows.commit(appended.end)?)
+    };
+    let mut offset = 0;
+    let full = loop {
+        match step(&mut store, offset) {
+            Ok(()) => offset += 1,
+            Err(error) => break error,
+        }
+    };
+    println!("full after {offset}: {full}");
+    // The frame of a refused commit is in the log.
+    let (mut last, mut errors) = (offset, 0);
+    for _ in 0..1000 {
+        match step(&mut store, last + 1) {
+            Ok(()) => last += 1,
+            Err(_) => errors += 1,
+        }
+    }
+    println!("{errors} errors and {} successes while full", last - offset);
+    std::fs::remove_file(&ballast).expect("remove");
+    let started = std::time::Instant::now();
+    while let Err(error) = step(&mut store, last + 1) {
+        assert!(started.elapsed().as_secs() < 60, "{error}");
+        std::thread::yield_now();
+    }
+    println!("goes on after {:?}", started.elapsed());
+    for offset in last + 2..last + 1000 {
+        step(&mut store, offset).expect("step");
+    }
+    let there = offsets(&store, 0);
+    let image = tempdir();
+    drop(store);
+    std::process::Command::new("cp").arg("-a").arg(dir.path().join(".")).arg(image.path()).status().expect("cp");
+    std::fs::remove_dir_all(image.path().join("index")).expect("remove");
+    assert_eq!(offsets(&open_with(dir.path(), options.clone()), 0), there);
+    assert_eq!(offsets(&open_with(image.path(), options), 0), there);
 }
