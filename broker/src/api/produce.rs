@@ -72,20 +72,20 @@ struct StartedTopic {
 /// One partition's batch on its way.
 enum Started {
     Refused(PartitionProduceResponse),
-    Queued { index: i32, log_append_time_ms: i64, appending: Appending },
+    Queued { index: i32, log_append_time: bool, appending: Appending },
 }
 
 impl Started {
     async fn finish(self, timeout: Pin<&mut Sleep>) -> PartitionProduceResponse {
-        let (index, log_append_time_ms, appending) = match self {
+        let (index, log_append_time, appending) = match self {
             Started::Refused(response) => return response,
-            Started::Queued { index, log_append_time_ms, appending } => (index, log_append_time_ms, appending),
+            Started::Queued { index, log_append_time, appending } => (index, log_append_time, appending),
         };
         match select(appending, timeout).await {
             Either::Left((Ok(appended), _)) => PartitionProduceResponse::default()
                 .with_index(index)
                 .with_base_offset(appended.base_offset)
-                .with_log_append_time_ms(log_append_time_ms)
+                .with_log_append_time_ms(if log_append_time { appended.timestamp } else { -1 })
                 .with_log_start_offset(appended.log_start_offset),
             Either::Left((Err(error), _)) => Refusal::from(error).response(index),
             Either::Right(_) => {
@@ -175,8 +175,7 @@ fn start_partition(
     let append =
         Append { partition, batch, header, durability, puts: Vec::new(), marks: Bytes::new() };
     let appending = broker.log.append(append);
-    let log_append_time_ms = if config.log_append_time { now_ms } else { -1 };
-    Ok(Started::Queued { index: data.index, log_append_time_ms, appending })
+    Ok(Started::Queued { index: data.index, log_append_time: config.log_append_time, appending })
 }
 
 /// Checks a batch and brings its header to what the log keeps.

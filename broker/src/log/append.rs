@@ -66,6 +66,8 @@ pub struct Append {
 pub struct Appended {
     /// Offset of the first record; a duplicate's is the original's.
     pub base_offset: i64,
+    /// The batch's highest timestamp, ms; a duplicate's is the original's.
+    pub timestamp: i64,
     /// The partition's start.
     pub log_start_offset: i64,
     /// True when the batch was in the log already (an idempotent producer's retry).

@@ -131,16 +131,24 @@ impl Shared {
         };
         let mut to = start;
         let mut bytes = 0;
+        let mut undated = 0;
         for row in self.index.batches(partition.id, start) {
             let row = row?;
             let len = u64::from(row.location.len);
-            // No timestamp, no age.
-            let expired = (0..cutoff).contains(&row.max_timestamp);
-            if row.last_offset >= end || !expired && len > surplus {
+            if row.last_offset >= end {
                 break;
             }
-            surplus = surplus.saturating_sub(len);
-            bytes += len;
+            let too_many = len <= surplus;
+            surplus = if too_many { surplus - len } else { 0 };
+            if !too_many && row.max_timestamp < 0 && cutoff > 0 {
+                // No timestamp, no age of its own: it goes with the next batch that has one.
+                undated += len;
+                continue;
+            }
+            if !too_many && row.max_timestamp >= cutoff {
+                break;
+            }
+            bytes += len + std::mem::take(&mut undated);
             to = row.last_offset + 1;
         }
         if to > start {

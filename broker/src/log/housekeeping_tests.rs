@@ -84,6 +84,18 @@ async fn batches_past_their_time_go_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn batches_without_a_timestamp_go_with_the_next_that_has_one() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path(), &Clock::manual(NOW));
+    let partition = log.partition(0).expect("a partition");
+    fill(&log, &partition, &[("a", None, -1), ("b", None, NOW - 50), ("c", None, -1), ("d", None, NOW)]).await;
+    keep_house(&log, &partition, config(&[("retention.ms", "40")])).await;
+    assert_eq!(offsets(&log, &partition), [2, 3]);
+    keep_house(&log, &partition, config(&[("retention.ms", "-1")])).await;
+    assert_eq!(offsets(&log, &partition), [2, 3]);
+}
+
+#[tokio::test]
 async fn the_oldest_batches_go_while_enough_bytes_stay() {
     let dir = tempfile::tempdir().expect("tempdir");
     let log = open(dir.path(), &Clock::manual(NOW));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use krocket_protocol::chunk::Chunk;
 use krocket_protocol::records::batch::{HEADER_LEN, patch};
 use krocket_store::BatchRow;
@@ -11,27 +11,37 @@ use krocket_store::BatchRow;
 use super::LEADER_EPOCH;
 use super::partition::Partition;
 
+/// Bodies up to this size are cheaper copied than sent as a piece of their own.
+const COPIED: usize = 2048;
+
 /// A batch as appended: its header is patched, its body shares memory with the request that brought it.
 #[derive(Clone, Debug)]
 pub(super) struct Cached {
-    pub(super) row: BatchRow,
-    header: Bytes,
+    base_offset: i64,
+    last_offset: i64,
+    header: [u8; HEADER_LEN],
     body: Bytes,
 }
 
 impl Cached {
-    pub(super) fn new(row: BatchRow, batch: &Bytes) -> Self {
-        let mut header = batch[..HEADER_LEN].to_vec();
+    pub(super) fn new(row: &BatchRow, batch: &Bytes) -> Self {
+        let mut header = [0; HEADER_LEN];
+        header.copy_from_slice(&batch[..HEADER_LEN]);
         patch(&mut header, row.base_offset, LEADER_EPOCH);
-        Cached { row, header: header.into(), body: batch.slice(HEADER_LEN..) }
+        Cached {
+            base_offset: row.base_offset,
+            last_offset: row.last_offset,
+            header,
+            body: batch.slice(HEADER_LEN..),
+        }
     }
 
     fn len(&self) -> usize {
-        self.header.len() + self.body.len()
+        HEADER_LEN + self.body.len()
     }
 }
 
-/// Contiguous rows up to the log's end.
+/// Contiguous batches up to the log's end.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     batches: VecDeque<Cached>,
@@ -40,23 +50,32 @@ pub(super) struct Recent {
 impl Recent {
     /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late.
     pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, out: &mut Vec<Chunk>) -> Option<()> {
-        if self.batches.front()?.row.base_offset > offset {
+        if self.batches.front()?.base_offset > offset {
             return None;
         }
-        let first = self.batches.partition_point(|batch| batch.row.last_offset < offset);
+        let first = self.batches.partition_point(|batch| batch.last_offset < offset);
+        let mut copied = BytesMut::new();
         for batch in self.batches.range(first..) {
-            if batch.row.last_offset >= up_to || !limit.take(batch.len()) {
+            if batch.last_offset >= up_to || !limit.take(batch.len()) {
                 break;
             }
-            out.push(Chunk::Bytes(batch.header.clone()));
-            out.push(Chunk::Bytes(batch.body.clone()));
+            copied.extend_from_slice(&batch.header);
+            if batch.body.len() <= COPIED {
+                copied.extend_from_slice(&batch.body);
+            } else {
+                out.push(Chunk::Bytes(copied.split().freeze()));
+                out.push(Chunk::Bytes(batch.body.clone()));
+            }
+        }
+        if !copied.is_empty() {
+            out.push(Chunk::Bytes(copied.freeze()));
         }
         Some(())
     }
 
     /// Forgets batches that end before `log_start`.
     pub(super) fn trim(&mut self, log_start: i64) {
-        while self.batches.front().is_some_and(|batch| batch.row.last_offset < log_start) {
+        while self.batches.front().is_some_and(|batch| batch.last_offset < log_start) {
             self.batches.pop_front();
         }
     }
@@ -83,14 +102,14 @@ impl Ring {
     /// Remembers a batch and forgets the oldest ones.
     pub(super) fn push(&mut self, partition: &Arc<Partition>, cached: Cached) {
         let len = cached.len();
-        self.entries.push_back((partition.clone(), cached.row.last_offset, len));
+        self.entries.push_back((partition.clone(), cached.last_offset, len));
         self.bytes += len;
         partition.recent.lock().batches.push_back(cached);
         while self.bytes > self.max_bytes || self.entries.len() > self.max_batches {
             let Some((partition, last_offset, len)) = self.entries.pop_front() else { break };
             self.bytes -= len;
             let mut recent = partition.recent.lock();
-            if recent.batches.front().is_some_and(|batch| batch.row.last_offset <= last_offset) {
+            if recent.batches.front().is_some_and(|batch| batch.last_offset <= last_offset) {
                 recent.batches.pop_front();
             }
             if recent.batches.is_empty() {

@@ -160,11 +160,11 @@ impl Writer {
         let mut state = partition.state.lock();
         let numbered = Numbered::of(&append.header);
         if let Some(numbered) = &numbered
-            && let Sequence::Duplicate { base_offset, .. } =
+            && let Sequence::Duplicate { base_offset, timestamp } =
                 self.tracked(partition, &mut state)?.producers.check(numbered)?
         {
             let log_start_offset = partition.log_start();
-            return Ok(Prepared::Duplicate(Appended { base_offset, log_start_offset, duplicate: true }));
+            return Ok(Prepared::Duplicate(Appended { base_offset, timestamp, log_start_offset, duplicate: true }));
         }
         let base_offset = partition.log_end();
         let running_max_timestamp = state.running_max_timestamp.max(append.header.max_timestamp);
@@ -183,7 +183,7 @@ impl Writer {
         let producer = numbered.map(|numbered| {
             let tracked = state.producers.get_or_insert_default();
             tracked.since_snapshot += 1;
-            if tracked.since_snapshot == SNAPSHOT_INTERVAL {
+            if tracked.since_snapshot.is_multiple_of(SNAPSHOT_INTERVAL) {
                 self.snapshots_due.push(partition.clone());
             }
             let old = tracked.producers.record(&numbered, base_offset, self.shared.clock.now_ms());
@@ -369,7 +369,7 @@ impl Writer {
                     let (high_watermark, len) = (row.last_offset + 1, batch.len());
                     bytes += len as u64;
                     records += header.count as u64;
-                    self.ring.push(&partition, Cached::new(row, &batch));
+                    self.ring.push(&partition, Cached::new(&row, &batch));
                     let log_start_offset = partition.log_start();
                     let mut state = partition.state.lock();
                     if durability == Durability::Synced || state.unsynced > published {
@@ -380,7 +380,8 @@ impl Writer {
                         drop(state);
                         partition.publish(high_watermark, len as i64);
                     }
-                    let appended = Appended { base_offset: seed.base_offset, log_start_offset, duplicate: false };
+                    let (base_offset, timestamp) = (seed.base_offset, header.max_timestamp);
+                    let appended = Appended { base_offset, timestamp, log_start_offset, duplicate: false };
                     round.settle(durability, Waiting::Append(answer, appended));
                 }
                 Pending::Duplicate { durability, appended, answer } => {
