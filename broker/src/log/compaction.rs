@@ -18,7 +18,8 @@ use super::error::StorageError;
 use super::housekeeping::Pace;
 use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId};
-use super::writer::{Change, Command};
+use super::pending::Change;
+use super::writer::Command;
 use super::{Shared, tables};
 use crate::config::TopicConfig;
 

@@ -10,6 +10,7 @@ mod error;
 mod housekeeping;
 mod metrics;
 mod partition;
+mod pending;
 mod producers;
 mod queue;
 mod read;

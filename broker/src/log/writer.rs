@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use krocket_protocol::records::BatchHeader;
-use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, Index, IndexError, NewBatch, REPLACEMENT, Rows};
+use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, NewBatch, REPLACEMENT};
 use tracing::error;
 
 use super::LEADER_EPOCH;
@@ -16,7 +15,8 @@ use super::append::{Answer, Append, Appended, Durability, Write};
 use super::error::{AppendError, StorageError};
 use super::metrics::METRICS;
 use super::partition::{Partition, State, Tracked};
-use super::producers::{Numbered, Producer, Sequence};
+use super::pending::{self, Change, Pending, Seed, Undo};
+use super::producers::{Numbered, Sequence};
 use super::recent::{Cached, Ring};
 use super::sync::{Round, Waiting};
 use super::{DELETED, Shared, tables};
@@ -26,8 +26,6 @@ const SNAPSHOT_INTERVAL: u32 = 512;
 /// A group is written when it is this large.
 const GROUP_BYTES: usize = 8 << 20;
 const GROUP_FRAMES: usize = 4096;
-/// Most rows that one trim deletes while everybody waits.
-const TRIMMED_ROWS: usize = 4096;
 
 /// What the writer is asked to do.
 pub(super) enum Command {
@@ -36,14 +34,6 @@ pub(super) enum Command {
     /// Moves the log start; to [`DELETED`] it takes the partition away.
     Trim { partition: Arc<Partition>, to: i64, durability: Durability, answer: Answer<(), StorageError> },
     Compact { partition: Arc<Partition>, changes: Vec<Change>, answer: Answer<(), StorageError> },
-}
-
-/// What compaction does to a batch.
-pub(super) struct Change {
-    /// The batch's row as compaction read it.
-    pub(super) row: BatchRow,
-    /// The same batch with fewer records; `None` when none is left.
-    pub(super) batch: Option<bytes::Bytes>,
 }
 
 /// The writer thread's state.
@@ -62,29 +52,6 @@ struct Group {
     frames: Vec<Frame>,
     bytes: usize,
     pending: Vec<Pending>,
-}
-
-enum Pending {
-    Append { append: Append, seed: Seed, undo: Undo, answer: Answer<Appended, AppendError> },
-    Duplicate { durability: Durability, appended: Appended, answer: Answer<Appended, AppendError> },
-    Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
-    Trim { partition: Arc<Partition>, to: i64, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
-    Compact { partition: Arc<Partition>, changes: Vec<Change>, writes: Vec<Write>, answer: Answer<(), StorageError> },
-    Snapshot { partition: Arc<Partition>, write: Write },
-}
-
-/// What an append's index row needs beside its header.
-struct Seed {
-    base_offset: i64,
-    running_max_timestamp: i64,
-    cumulative_bytes: u64,
-}
-
-/// A partition's state before an append.
-struct Undo {
-    running_max_timestamp: i64,
-    cumulative_bytes: u64,
-    producer: Option<(i64, Option<Producer>)>,
 }
 
 impl Writer {
@@ -317,12 +284,12 @@ impl Writer {
             Err(error) => {
                 METRICS.append_errors.inc();
                 error!(%error, commands = pending.len(), "the log cannot be written");
-                return undo(pending, &error);
+                return pending::undo(pending, &error);
             }
         };
         let end = self.appender.end();
         let mut rows = self.shared.index.rows();
-        let batch_rows = match apply(&self.shared.index, &mut rows, &pending, &appended) {
+        let batch_rows = match pending::apply(&self.shared.index, &mut rows, &pending, &appended) {
             Ok(batch_rows) => batch_rows,
             Err(error) => {
                 // What is in the log is there; only a restart can bring the index up to it.
@@ -330,15 +297,15 @@ impl Writer {
                 error!(%error, "the index cannot be read: the log stops until it is restarted");
                 self.failed = Some(error.clone());
                 let _ = self.shared.failed.set(error.clone());
-                return fail(pending, &error);
+                return pending::fail(pending, &error);
             }
         };
         if let Err(error) = rows.commit(end) {
             // The index keeps the rows and takes them with the next commit; what was appended stays.
             let error = StorageError::from(error);
             error!(%error, "the index cannot be written");
-            forget_recent(&pending);
-            return fail(pending, &error);
+            pending::forget_recent(&pending);
+            return pending::fail(pending, &error);
         }
         METRICS.append_seconds.observe(started.elapsed().as_secs_f64());
         METRICS.group_batches.observe(frames.len() as f64);
@@ -431,117 +398,5 @@ fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
             Write::Put { table, key, value } => builder.put(*table, key, value),
             Write::Delete { table, key } => builder.delete(*table, key),
         };
-    }
-}
-
-/// Turns what was appended into index rows; the rows of new batches are returned in order.
-fn apply(
-    index: &Index,
-    rows: &mut Rows,
-    pending: &[Pending],
-    appended: &[store::Appended],
-) -> Result<Vec<BatchRow>, IndexError> {
-    let mut appended = appended.iter();
-    let mut batch_rows = Vec::with_capacity(pending.len());
-    for pending in pending {
-        if matches!(pending, Pending::Duplicate { .. }) {
-            continue;
-        }
-        let frame = appended.next().expect("a frame for each");
-        match pending {
-            Pending::Append { append, seed, .. } => {
-                let header = BatchHeader {
-                    base_offset: seed.base_offset,
-                    leader_epoch: LEADER_EPOCH,
-                    ..append.header
-                };
-                let (running_max, cumulative) = (seed.running_max_timestamp, seed.cumulative_bytes);
-                let row = BatchRow::new(&header, frame.batches[0], running_max, cumulative, 0, &append.marks);
-                rows.put_batch(append.partition.id, &row)?;
-                apply_writes(rows, frame.position, &append.puts)?;
-                batch_rows.push(row);
-            }
-            Pending::Commit { writes, .. } => apply_writes(rows, frame.position, writes)?,
-            Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
-            Pending::Trim { partition, to, writes, .. } => {
-                apply_writes(rows, frame.position, writes)?;
-                delete_rows(rows, index, partition.id, *to)?;
-            }
-            Pending::Compact { partition, changes, writes, .. } => {
-                let mut locations = frame.batches.iter();
-                for Change { row, batch } in changes {
-                    let Some(batch) = batch else {
-                        rows.drop_batches(partition.id, row.base_offset, row.last_offset)?;
-                        continue;
-                    };
-                    let location = *locations.next().expect("a location for each batch");
-                    let header = BatchHeader::read(batch).expect("checked when the frame was built");
-                    let header = BatchHeader { leader_epoch: LEADER_EPOCH, ..header };
-                    let (running_max, cumulative) = (row.running_max_timestamp, row.cumulative_bytes);
-                    let flags = row.flags | REPLACEMENT;
-                    let row = BatchRow::new(&header, location, running_max, cumulative, flags, &row.marks);
-                    rows.put_batch(partition.id, &row)?;
-                }
-                apply_writes(rows, frame.position, writes)?;
-            }
-            Pending::Duplicate { .. } => {}
-        }
-    }
-    Ok(batch_rows)
-}
-
-/// Deletes rows below `to`, so many at most; the rest are left to the house-keeping.
-fn delete_rows(rows: &mut Rows, index: &Index, partition: u32, to: i64) -> Result<(), IndexError> {
-    match index.batches(partition, 0).nth(TRIMMED_ROWS).transpose()? {
-        Some(row) if row.base_offset < to => rows.delete_batches(partition, row.base_offset),
-        _ => rows.delete_batches(partition, to),
-    }
-}
-
-fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) -> Result<(), IndexError> {
-    for write in writes {
-        match write {
-            Write::Put { table, key, value } => rows.put(position, *table, key, value)?,
-            Write::Delete { table, key } => rows.delete(*table, key)?,
-        }
-    }
-    Ok(())
-}
-
-/// Takes back what the preparation of a group changed, newest first, and answers with the error.
-fn undo(pending: Vec<Pending>, error: &StorageError) {
-    for pending in pending.iter().rev() {
-        let Pending::Append { append, seed, undo, .. } = pending else { continue };
-        let mut state = append.partition.state.lock();
-        state.running_max_timestamp = undo.running_max_timestamp;
-        state.cumulative_bytes = undo.cumulative_bytes;
-        if let (Some((producer_id, old)), Some(tracked)) = (&undo.producer, &mut state.producers) {
-            tracked.producers.restore(*producer_id, old.clone());
-        }
-        append.partition.set_log_end(seed.base_offset);
-    }
-    fail(pending, error);
-}
-
-/// Batches that are in the log but not in memory would leave a gap there that readers don't see.
-fn forget_recent(pending: &[Pending]) {
-    for pending in pending {
-        if let Pending::Append { append, .. } = pending {
-            append.partition.recent.lock().clear();
-        }
-    }
-}
-
-fn fail(pending: Vec<Pending>, error: &StorageError) {
-    for pending in pending {
-        match pending {
-            Pending::Append { answer, .. } | Pending::Duplicate { answer, .. } => {
-                drop(answer.send(Err(error.clone().into())));
-            }
-            Pending::Commit { answer, .. } | Pending::Trim { answer, .. } | Pending::Compact { answer, .. } => {
-                drop(answer.send(Err(error.clone())));
-            }
-            Pending::Snapshot { .. } => {}
-        }
     }
 }
