@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use smallvec::SmallVec;
 
@@ -13,6 +14,7 @@ use crate::index::Index;
 use crate::op::{Location, Position};
 use crate::segment::{SEGMENT_HEADER_LEN, Segment};
 use crate::shared::Shared;
+use crate::syncer::Syncer;
 
 /// The log's one writer.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct Appender {
     /// Up to where blocks are reserved, and in what steps.
     reserved: u64,
     reserve_step: u64,
+    /// Syncs the segments that were closed.
+    closing: Option<JoinHandle<()>>,
 }
 
 /// Where a frame went.
@@ -52,7 +56,7 @@ impl Appender {
     ) -> Self {
         let end = shared.progress.lock().written;
         let (segment_bytes, reserve_step) = (options.segment_bytes, options.reserve_bytes);
-        Appender { shared, index, file, segment, len, end, segment_bytes, reserved: len, reserve_step }
+        Appender { shared, index, file, segment, len, end, segment_bytes, reserved: len, reserve_step, closing: None }
     }
 
     /// Where the next frame goes.
@@ -131,7 +135,23 @@ impl Appender {
         drop(progress);
         (self.file, self.segment) = (file, segment);
         (self.len, self.reserved) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
+        self.sync_closed();
         Ok(())
+    }
+
+    /// Syncs in the background what no acks=all may ever ask for: it bounds the open files and what a start checks.
+    fn sync_closed(&mut self) {
+        if self.closing.as_ref().is_some_and(|closing| !closing.is_finished()) {
+            // The next roll comes round again.
+            return;
+        }
+        let syncer = Syncer::new(self.shared.clone());
+        let sync = move || {
+            if let Err(error) = syncer.sync() {
+                tracing::error!(%error, "a closed segment cannot be synced");
+            }
+        };
+        self.closing = thread::Builder::new().name("log-close".to_owned()).spawn(sync).ok();
     }
 
     /// Reserves blocks ahead, so that a sync finds them allocated. Advice: errors show up in the write.
@@ -163,6 +183,10 @@ pub(crate) fn create_segment(shared: &Shared, base: Position) -> io::Result<(Arc
 
 impl Drop for Appender {
     fn drop(&mut self) {
+        if let Some(closing) = self.closing.take() {
+            // It holds the folder's lock; its errors were told.
+            let _ = closing.join();
+        }
         // Gives back what was reserved. A killed process leaves that to the next start.
         if self.reserved > self.len {
             let _ = self.file.set_len(self.len);

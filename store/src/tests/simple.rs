@@ -153,3 +153,15 @@ fn reserved_blocks_are_given_back() {
     assert!((2_500_000..2_600_000).contains(&blocks()), "{}", blocks());
     assert_eq!(open_small(dir.path()).index.batches(0, 0).count(), 5);
 }
+
+#[test]
+fn closed_segments_are_synced_unasked() {
+    let dir = tempdir();
+    let mut store = open_small(dir.path());
+    for n in 0..20 {
+        append(&mut store, FrameBuilder::new(), &[(0, n, batch(1, 3000, 1))]);
+    }
+    let end = store.appender.end();
+    drop(store.appender);
+    assert!(store.syncer.synced() > 0 && store.syncer.synced() <= end);
+}
