@@ -43,9 +43,6 @@ async fn still_serves(krocket: &Krocket) {
 #[tokio::test]
 async fn malformed_frames_close_the_connection() {
     let krocket = Krocket::start_with(|config| config.limits.request_bytes = 1 << 20).await;
-    let good = request_frame(3, 1, &api_versions());
-    let mut trailing = good.to_vec();
-    trailing.push(0);
     let long_array = [0x7f, 0xff, 0xff, 0xff];
     let cases: Vec<(&str, Vec<u8>)> = vec![
         ("length zero", with_length(0, b"")),
@@ -66,7 +63,6 @@ async fn malformed_frames_close_the_connection() {
         ("a tag section without end", framed(frame(3, 12, -1, &[0xff; 16]))),
         ("a version that is not served", framed(frame(3, 99, -1, b"\0\0\0"))),
         ("a negative version", framed(frame(3, -1, -1, b""))),
-        ("trailing bytes", framed(trailing)),
         ("a body that is missing", framed(frame(18, 3, -1, b"\0"))),
         ("an array of two billion entries", framed(frame(3, 1, -1, &long_array))),
         ("a varint array of four billion entries", framed(frame(3, 12, -1, &[0, 0xff, 0xff, 0xff, 0xff, 0x0f]))),
@@ -78,6 +74,17 @@ async fn malformed_frames_close_the_connection() {
         client.send(&bytes).await;
         client.expect_close().await;
     }
+    still_serves(&krocket).await;
+    krocket.stop().await;
+}
+
+/// The Metadata request that librdkafka 2.12 and later send for all topics: another array and two tag sections follow.
+#[tokio::test]
+async fn bytes_after_the_last_field_are_passed_over() {
+    let krocket = Krocket::start().await;
+    let mut client = krocket.client().await;
+    client.send(&framed(frame(3, 13, -1, &[0, 0, 0, 0, 0, 1, 0, 0]))).await;
+    assert!(client.receive().await.is_some());
     still_serves(&krocket).await;
     krocket.stop().await;
 }

@@ -39,9 +39,10 @@ impl Request {
 
     /// The head and the decoded body. Bytes from the wire pass the guard first: this is the only way to decode them, and
     /// who passes a request on passes it on decoded, so that happens once.
-    pub fn into_message<M: Decodable + Any + Send>(self) -> Result<(Head, M), Error> {
-        if let Body::Raw(bytes) = &self.body {
-            guard::check(self.head.api, self.head.version, bytes)?;
+    pub fn into_message<M: Decodable + Any + Send>(mut self) -> Result<(Head, M), Error> {
+        if let Body::Raw(bytes) = &mut self.body {
+            let extra = guard::check(self.head.api, self.head.version, bytes)?;
+            bytes.truncate(bytes.len() - extra);
         }
         let message = self.body.into_message(self.head.version)?;
         Ok((self.head, message))

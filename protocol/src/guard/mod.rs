@@ -2,7 +2,8 @@
 //!
 //! The `kafka-protocol` crate reserves memory for as many array elements as the wire says, and a hostile count aborts the
 //! process. The walker knows the shape of every request at every version, allocates nothing, and accepts a body only if
-//! every length lies within it and its last field ends where it ends.
+//! every length lies within it. What follows the last field is passed over, as Kafka does: librdkafka's Metadata requests
+//! of version 9 and later end with an array too many.
 //!
 //! What it bounds: a decoded message shares its strings and bytes with the frame, so memory beyond the frame is array
 //! elements and unknown tagged fields. An element of one byte on the wire can become a string of 32 bytes, one of three
@@ -60,24 +61,24 @@ pub enum GuardError {
     /// More tagged fields than any client needs, or longer ones.
     #[error("too many or too long tagged fields")]
     Tags,
-    /// The body goes on after its last field.
-    #[error("{0} bytes follow the last field")]
+    /// A tagged field goes on after its value.
+    #[error("{0} bytes follow the value of a tagged field")]
     Trailing(usize),
     /// No shape is known for this API, so it must not be decoded.
     #[error("no shape is known for {0:?}")]
     Unknown(ApiKey),
 }
 
-/// Checks the body of a request.
-pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<(), GuardError> {
+/// Checks the body of a request; returns how many bytes follow its last field.
+pub fn check(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, GuardError> {
     walk(schema(api).ok_or(GuardError::Unknown(api))?, version, body)
 }
 
-fn walk(schema: &Schema, version: i16, body: &[u8]) -> Result<(), GuardError> {
+fn walk(schema: &Schema, version: i16, body: &[u8]) -> Result<usize, GuardError> {
     let flexible = version >= schema.flexible;
     let mut walker = Walker { rest: body, version, flexible, elements: MAX_ELEMENTS, unknown_tags: MAX_UNKNOWN_TAGS };
     walker.structure(schema.fields)?;
-    if walker.rest.is_empty() { Ok(()) } else { Err(GuardError::Trailing(walker.rest.len())) }
+    Ok(walker.rest.len())
 }
 
 struct Walker<'a> {
