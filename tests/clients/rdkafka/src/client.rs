@@ -76,14 +76,18 @@ impl ProducerContext for Acks {
     }
 }
 
-/// Commits what was handed on before partitions are given up.
-struct CommitOnRevoke;
+/// Commits what was handed on before partitions are given up. Not at the end: a consumer that is dropped takes what is
+/// left in its queue, which counts as handed on.
+#[derive(Default)]
+struct CommitOnRevoke {
+    ending: AtomicBool,
+}
 
 impl ClientContext for CommitOnRevoke {}
 
 impl ConsumerContext for CommitOnRevoke {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(_) = rebalance {
+        if matches!(rebalance, Rebalance::Revoke(_)) && !self.ending.load(Ordering::Relaxed) {
             let _ = commit(consumer);
         }
     }
@@ -251,7 +255,7 @@ impl Client {
             let assignor = if protocol == "cooperative" { "cooperative-sticky" } else { "range" };
             config.set("partition.assignment.strategy", assignor);
         }
-        let consumer: BaseConsumer<CommitOnRevoke> = config.create_with_context(CommitOnRevoke)?;
+        let consumer: BaseConsumer<CommitOnRevoke> = config.create_with_context(CommitOnRevoke::default())?;
         consumer.subscribe(&[topic])?;
         Ok(consumer)
     }
@@ -284,6 +288,10 @@ impl Client {
                 committed = commit(&consumer)?;
             }
         }
+        while !committed {
+            committed = commit(&consumer)?;
+        }
+        consumer.context().ending.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -296,7 +304,12 @@ impl Client {
                 records.push(Record::of(&message?));
             }
         }
-        consumer.commit_consumer_state(CommitMode::Sync)?;
+        consumer.context().ending.store(true, Ordering::Relaxed);
+        if let Some(last) = records.last() {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(topic, last.partition, Offset::Offset(last.offset + 1))?;
+            consumer.commit(&list, CommitMode::Sync)?;
+        }
         Ok(records)
     }
 
