@@ -6,6 +6,8 @@ mod heartbeat;
 pub(super) mod member;
 mod reconcile;
 mod regex;
+#[cfg(test)]
+mod simulation;
 mod target;
 #[cfg(test)]
 mod tests;
