@@ -13,11 +13,8 @@ const BATCH_VERSION: i16 = 3;
 /// Answers LeaveGroup.
 pub(crate) async fn handle(broker: &Broker, head: Head, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let single = head.version < BATCH_VERSION;
-    let members = if single {
-        vec![MemberIdentity::default().with_member_id(request.member_id)]
-    } else {
-        request.members
-    };
+    let members =
+        if single { vec![MemberIdentity::default().with_member_id(request.member_id)] } else { request.members };
     let response = LeaveGroupResponse::default();
     match broker.groups.leave_group(&request.group_id, &members).await {
         Err(code) => response.with_error_code(code.code()),

@@ -40,6 +40,8 @@ pub(crate) mod sync_group;
 #[cfg(test)]
 mod config_tests;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 pub(crate) mod testing_data;

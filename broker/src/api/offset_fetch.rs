@@ -21,16 +21,16 @@ type Wanted = Option<Vec<(String, Vec<i32>)>>;
 /// Answers OffsetFetch. `require_stable` holds by itself: what can be read is on disk, and no transaction can be open.
 pub(crate) async fn handle(broker: &Broker, head: Head, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if head.version < BATCH_VERSION {
-        let wanted: Wanted = request.topics.map(|topics| {
-            topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
-        });
+        let wanted: Wanted = request
+            .topics
+            .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         return one_group(broker, head.version, &request.group_id, wanted);
     }
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        let wanted: Wanted = group.topics.map(|topics| {
-            topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect()
-        });
+        let wanted: Wanted = group
+            .topics
+            .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         let member = group.member_id.as_deref();
         let response = match fetch(broker, &group.group_id, member, group.member_epoch, wanted) {
             Ok(offsets) => OffsetFetchResponseGroup::default().with_topics(topics(offsets)),

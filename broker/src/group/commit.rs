@@ -42,7 +42,11 @@ pub struct CommitPartition {
 
 impl GroupState {
     /// One result per partition, in order; or one error for all of them.
-    pub(super) fn commit(&mut self, ctx: &mut Ctx<'_>, commit: Commit) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
+    pub(super) fn commit(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        commit: Commit,
+    ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
         if !self.exists() && commit.epoch >= 0 {
             let code = if commit.version >= 9 { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
             return Err(code);
@@ -95,7 +99,8 @@ impl GroupState {
             return Err(ErrorCode::GroupIdNotFound);
         }
         // What other protocol types read, nobody here can tell.
-        if matches!(&self.kind, Kind::Classic(group) if group.state != State::Empty && !group.uses_consumer_protocol()) {
+        if matches!(&self.kind, Kind::Classic(group) if group.state != State::Empty && !group.uses_consumer_protocol())
+        {
             return Err(ErrorCode::NonEmptyGroup);
         }
         let check = |(topic, _): &(String, i32)| match self.is_subscribed(topic) {

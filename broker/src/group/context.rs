@@ -7,9 +7,9 @@ use kafka_protocol::messages::{JoinGroupResponse, SyncGroupResponse};
 use krocket_protocol::{ErrorCode, StrBytes};
 use tokio::sync::oneshot;
 
-use super::settings::GroupSettings;
 use super::journal::Write;
 use super::offsets::OffsetChange;
+use super::settings::GroupSettings;
 use super::timers::Timers;
 use super::topics::TopicImage;
 

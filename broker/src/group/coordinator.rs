@@ -106,11 +106,7 @@ impl Coordinator {
     }
 
     /// One step of a group that is there.
-    fn run_existing<R>(
-        &self,
-        id: &str,
-        step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R,
-    ) -> Option<(R, Durable)> {
+    fn run_existing<R>(&self, id: &str, step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R) -> Option<(R, Durable)> {
         let group = self.find(id)?;
         if !group.read(GroupState::exists) {
             return None;
@@ -349,9 +345,7 @@ fn check_heartbeat(
             return invalid("TopicPartitions must be empty when (re-)joining.");
         }
         if request.subscribed_topic_names.is_none() && request.subscribed_topic_regex.is_none() {
-            return invalid(
-                "Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.",
-            );
+            return invalid("Either SubscribedTopicNames or SubscribedTopicRegex must be non-null when (re-)joining.");
         }
     } else if epoch == -2 && request.instance_id.is_none() {
         return invalid("InstanceId can't be null.");

@@ -67,7 +67,9 @@ impl Coordinator {
         let found = self.find(id);
         let described = found.as_ref().and_then(|group| {
             group.read(|group| match &group.kind {
-                Kind::Consumer(consumer) => Some(describe_consumer(consumer, self.topics(), self.settings(id).default_assignor())),
+                Kind::Consumer(consumer) => {
+                    Some(describe_consumer(consumer, self.topics(), self.settings(id).default_assignor()))
+                }
                 Kind::Classic(_) => None,
             })
         });
@@ -124,7 +126,8 @@ fn describe_consumer(
     let member = |member: &Member| {
         // Until it has given them up a member answers for the partitions it is to lose.
         let mut held: BTreeMap<Uuid, Vec<i32>> = BTreeMap::new();
-        for (topic, partitions) in without_epochs(&member.assigned).into_iter().chain(without_epochs(&member.revoking)) {
+        for (topic, partitions) in without_epochs(&member.assigned).into_iter().chain(without_epochs(&member.revoking))
+        {
             held.entry(topic).or_default().extend(partitions);
         }
         let target = member.target.iter().map(|(id, set)| (*id, set.iter().copied().collect())).collect();

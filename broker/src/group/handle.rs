@@ -9,11 +9,11 @@ use krocket_protocol::ErrorCode;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::settings::GroupSettings;
 use super::context::Ctx;
 use super::journal::{Journal, JournalError};
-use super::persist::{self, Restored};
 use super::offsets::{Offset, OffsetChange};
+use super::persist::{self, Restored};
+use super::settings::GroupSettings;
 use super::state::{GroupState, Kind};
 use super::timers::Timers;
 use super::topics::TopicImage;
@@ -173,7 +173,11 @@ impl Group {
     }
 
     /// What happens once the log has answered, whether or not anybody waits for it.
-    fn settle(self: Arc<Self>, number: u64, written: krocket_stack::BoxFuture<'static, Result<(), JournalError>>) -> Commit {
+    fn settle(
+        self: Arc<Self>,
+        number: u64,
+        written: krocket_stack::BoxFuture<'static, Result<(), JournalError>>,
+    ) -> Commit {
         async move {
             match written.await {
                 Ok(()) => {

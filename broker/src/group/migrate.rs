@@ -6,12 +6,12 @@ use std::sync::Arc;
 use krocket_protocol::ErrorCode;
 
 use super::classic::{self, CONSUMER, ClassicGroup};
-use super::settings::GroupSettings;
 use super::consumer::ConsumerGroup;
 use super::consumer::member::{Classic, Member, Owned, without_epochs};
 use super::context::Ctx;
 use super::embedded::{self, Malformed};
 use super::error::Refusal;
+use super::settings::GroupSettings;
 
 /// The consumer group that a classic group becomes when a member of the new protocol joins: same members, same
 /// partitions, epochs that continue the generations. The classic group is left as it is.
@@ -33,8 +33,8 @@ pub(super) fn to_consumer(ctx: &Ctx<'_>, classic: &ClassicGroup) -> Result<Consu
     let mut group = ConsumerGroup::empty(classic.generation);
     let mut taken = HashSet::new();
     for member in classic.members.values() {
-        let (owned, custom) =
-            owned(ctx, &member.assignment).map_err(|Malformed| refuse("the embedded consumer protocol is malformed"))?;
+        let (owned, custom) = owned(ctx, &member.assignment)
+            .map_err(|Malformed| refuse("the embedded consumer protocol is malformed"))?;
         if custom {
             return Err(refuse("an unsupported custom assignor is in use"));
         }
@@ -109,23 +109,17 @@ pub(super) fn to_classic(ctx: &Ctx<'_>, group: &ConsumerGroup) -> ClassicGroup {
     };
     let members: Vec<_> = group.members.values().map(member).collect();
     let leader = members.first().map(|member| member.id.clone());
-    let mut classic = ClassicGroup::restored(
-        group.epoch,
-        Some(CONSUMER.to_owned()),
-        None,
-        leader,
-        members,
-        ctx.now_ms,
-        true,
-    );
+    let mut classic =
+        ClassicGroup::restored(group.epoch, Some(CONSUMER.to_owned()), None, leader, members, ctx.now_ms, true);
     classic.settle_protocol();
     classic
 }
 
 fn target_as_assignment(ctx: &Ctx<'_>, member: &Member) -> bytes::Bytes {
     let version = member.classic_protocol().and_then(|(_, metadata)| embedded::version(metadata).ok()).unwrap_or(0);
-    let named = member.target.iter().filter_map(|(topic, partitions)| {
-        Some((ctx.topics.name(*topic)?, partitions.iter().copied().collect()))
-    });
+    let named = member
+        .target
+        .iter()
+        .filter_map(|(topic, partitions)| Some((ctx.topics.name(*topic)?, partitions.iter().copied().collect())));
     embedded::encode_assignment(version, &named.collect())
 }

@@ -22,12 +22,12 @@ mod open;
 mod persist;
 mod settings;
 mod state;
-mod timers;
-mod topics;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod timers;
+mod topics;
 
 pub use commit::{Commit, CommitPartition};
 pub use context::Client;

@@ -350,8 +350,10 @@ mod tests {
         member.assigned = [(topic, [(0, 3), (1, 7)].into())].into();
         member.revoking = [(topic, [(2, 3)].into())].into();
         member.target = [(topic, [0, 5].into())].into();
-        member.classic =
-            Some(Classic { session_timeout_ms: 9, protocols: vec![("range".to_owned(), Bytes::from_static(&[0, 255]))] });
+        member.classic = Some(Classic {
+            session_timeout_ms: 9,
+            protocols: vec![("range".to_owned(), Bytes::from_static(&[0, 255]))],
+        });
         let group = ConsumerGroup::restored(8, 7, 42, vec![member.clone()]);
         let writes = [put_consumer("g", &group), put_member("g", &member)];
         let rows: Vec<_> = writes

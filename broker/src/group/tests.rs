@@ -34,9 +34,11 @@ fn client(version: i16) -> Client {
 }
 
 fn join(id: &str, session_ms: i32) -> JoinGroupRequest {
-    let protocol = JoinGroupRequestProtocol::default()
-        .with_name(text("range"))
-        .with_metadata(embedded::tests::encode(1, &["t"], &[]));
+    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(embedded::tests::encode(
+        1,
+        &["t"],
+        &[],
+    ));
     JoinGroupRequest::default()
         .with_group_id(text("g").into())
         .with_member_id(text(id))
@@ -239,7 +241,8 @@ async fn a_restart_finds_everything() {
     assert_eq!(committed(&groups, "g"), Some(5));
     let offsets = groups.fetch_offsets("g", None, -1, None).expect("fetches");
     assert_eq!(offsets[0].1[0].1.as_ref().map(|offset| &*offset.metadata), Some("note"));
-    let states: Vec<_> = groups.list_groups(&[], &[]).iter().map(|g| (g.group_id.to_string(), g.group_state.to_string())).collect();
+    let states: Vec<_> =
+        groups.list_groups(&[], &[]).iter().map(|g| (g.group_id.to_string(), g.group_state.to_string())).collect();
     assert!(states.contains(&("g".to_owned(), "Stable".to_owned())), "{states:?}");
     assert_eq!(beat(&groups, "a", 1).await.error_code, 0);
     assert_eq!(groups.commit_offsets("g", commit(1, &joined.member_id, 6)).await, Ok(vec![Ok(())]));
@@ -277,7 +280,10 @@ async fn groups_are_described_by_the_api_of_their_type() {
     beat(&groups, "a", 0).await;
 
     let group = groups.describe_group("g", 6);
-    assert_eq!((group.error_code, &*group.group_state, &*group.protocol_type, &*group.protocol_data), (0, "Stable", "consumer", "range"));
+    assert_eq!(
+        (group.error_code, &*group.group_state, &*group.protocol_type, &*group.protocol_data),
+        (0, "Stable", "consumer", "range")
+    );
     assert_eq!((&group.members[0].member_id, &*group.members[0].member_assignment), (&joined.member_id, &b"mine"[..]));
     assert_eq!(&*group.members[0].client_host, "/127.0.0.1");
     for (id, why) in [("k", "Group k is not a classic group."), ("none", "Group none not found.")] {
@@ -362,8 +368,14 @@ async fn requests_are_checked_before_they_make_a_group() {
     let groups = open(Arc::new(Memory::default()));
     let long = "x".repeat(20_000);
     let bad_join = |request: JoinGroupRequest| groups.join_group(client(9), request);
-    assert_eq!(bad_join(join("", 10_000).with_group_id(text("").into())).await.error_code, ErrorCode::InvalidGroupId.code());
-    assert_eq!(bad_join(join("", 10_000).with_group_id(text(&long).into())).await.error_code, ErrorCode::InvalidGroupId.code());
+    assert_eq!(
+        bad_join(join("", 10_000).with_group_id(text("").into())).await.error_code,
+        ErrorCode::InvalidGroupId.code()
+    );
+    assert_eq!(
+        bad_join(join("", 10_000).with_group_id(text(&long).into())).await.error_code,
+        ErrorCode::InvalidGroupId.code()
+    );
     assert_eq!(bad_join(join("", 0)).await.error_code, ErrorCode::InvalidSessionTimeout.code());
     assert_eq!(bad_join(join("", 1_800_001)).await.error_code, ErrorCode::InvalidSessionTimeout.code());
     assert_eq!(bad_join(join("nobody", 10_000)).await.error_code, ErrorCode::UnknownMemberId.code());

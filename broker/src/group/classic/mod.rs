@@ -319,5 +319,9 @@ fn own_protocols(protocols: &[JoinGroupRequestProtocol]) -> Vec<Protocol> {
 
 fn same_protocols(member: &Member, protocols: &[JoinGroupRequestProtocol]) -> bool {
     member.protocols.len() == protocols.len()
-        && member.protocols.iter().zip(protocols).all(|((name, metadata), p)| *p.name == **name && p.metadata == *metadata)
+        && member
+            .protocols
+            .iter()
+            .zip(protocols)
+            .all(|((name, metadata), p)| *p.name == **name && p.metadata == *metadata)
 }

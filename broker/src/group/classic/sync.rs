@@ -70,7 +70,8 @@ impl ClassicGroup {
         let mut assignments: HashMap<&str, &Bytes> =
             request.assignments.iter().map(|a| (&*a.member_id, &a.assignment)).collect();
         for (id, member) in &mut self.members {
-            member.assignment = assignments.remove(&**id).map(|bytes| Bytes::copy_from_slice(bytes)).unwrap_or_default();
+            member.assignment =
+                assignments.remove(&**id).map(|bytes| Bytes::copy_from_slice(bytes)).unwrap_or_default();
         }
         self.transition(ctx, State::Stable);
         self.persist(ctx, true);

@@ -92,11 +92,20 @@ fn many_members_that_join_at_once_end_up_in_one_generation() {
     }
     group.advance(600);
     let joined: Vec<_> = members.into_iter().map(|(id, answer)| (id, now(answer))).collect();
-    assert!(joined.iter().all(|(id, answer)| answer.error_code == 0 && answer.generation_id == 1 && *answer.member_id == **id));
+    assert!(
+        joined
+            .iter()
+            .all(|(id, answer)| answer.error_code == 0 && answer.generation_id == 1 && *answer.member_id == **id)
+    );
     assert_eq!(joined.iter().filter(|(_, answer)| answer.members.len() == 50).count(), 1);
 
     // All of them at once again, as after a lost connection: nobody is UNKNOWN_MEMBER_ID.
-    let again: Vec<_> = joined.iter().map(|(id, _)| group.join(&Join { id: id.clone(), protocols: vec![("range", consumer(&["t", "u"]))], ..Join::default() })).collect();
+    let again: Vec<_> = joined
+        .iter()
+        .map(|(id, _)| {
+            group.join(&Join { id: id.clone(), protocols: vec![("range", consumer(&["t", "u"]))], ..Join::default() })
+        })
+        .collect();
     let again: Vec<_> = again.into_iter().map(now).collect();
     assert!(again.iter().all(|answer| answer.error_code == 0 && answer.generation_id == 2));
 }
@@ -116,9 +125,8 @@ fn the_leader_assigns_and_everybody_hears() {
 fn a_sync_must_fit_the_generation() {
     let mut group = Harness::new(&[]);
     let (leader, follower, generation) = pair(&mut group);
-    let ask = |id: &str, generation| {
-        SyncGroupRequest::default().with_member_id(text(id)).with_generation_id(generation)
-    };
+    let ask =
+        |id: &str, generation| SyncGroupRequest::default().with_member_id(text(id)).with_generation_id(generation);
     let cases = [
         (ask("nobody", generation), ErrorCode::UnknownMemberId),
         (ask(&leader, generation - 1), ErrorCode::IllegalGeneration),
@@ -208,7 +216,11 @@ fn a_group_takes_any_protocol_type_when_it_is_empty_but_needs_one() {
     for bad in [Join { protocol_type: "", ..Join::default() }, Join { protocols: vec![], ..Join::default() }] {
         assert_eq!(now(group.join(&bad)).error_code, ErrorCode::InconsistentGroupProtocol.code());
     }
-    let connect = Join { protocol_type: "connect", protocols: vec![("sessioned", Bytes::from_static(b"\0\x01?"))], ..Join::default() };
+    let connect = Join {
+        protocol_type: "connect",
+        protocols: vec![("sessioned", Bytes::from_static(b"\0\x01?"))],
+        ..Join::default()
+    };
     let (id, generation) = group.join_and_sync(&connect);
     assert_eq!(group.heartbeat(&id, generation), Ok(()));
     assert!(!group.classic().is_subscribed("t"));
@@ -294,7 +306,10 @@ fn a_static_member_that_restarts_takes_its_place_without_a_rebalance() {
         assert_eq!(with_instance, Err(ErrorCode::FencedInstanceId));
         let rejoin = now(group.join(&Join { id: old.to_string(), ..join.clone() }));
         assert_eq!(rejoin.error_code, ErrorCode::FencedInstanceId.code());
-        let sync = SyncGroupRequest::default().with_member_id(old.clone()).with_generation_id(1).with_group_instance_id(Some(text("i")));
+        let sync = SyncGroupRequest::default()
+            .with_member_id(old.clone())
+            .with_generation_id(1)
+            .with_group_instance_id(Some(text("i")));
         assert_eq!(now(group.sync_with(&sync)).error_code, ErrorCode::FencedInstanceId.code());
     }
 }
@@ -322,7 +337,12 @@ fn static_members_may_miss_a_rebalance_but_not_their_session() {
     let leader = first.leader.to_string();
     now(group.sync(&leader, 1, &[]));
     // The dynamic one asks for a rebalance; the static one is away.
-    let rejoined = group.join(&Join { id: a.clone(), rebalance_ms: 7_000, protocols: vec![("range", consumer(&["u"]))], ..Join::default() });
+    let rejoined = group.join(&Join {
+        id: a.clone(),
+        rebalance_ms: 7_000,
+        protocols: vec![("range", consumer(&["u"]))],
+        ..Join::default()
+    });
     group.advance(7_000);
     assert_eq!(now(rejoined).generation_id, 2);
     assert!(group.classic().members.contains_key(&*second.member_id), "it is still a member");
@@ -348,7 +368,15 @@ fn leaving_is_by_id_by_instance_or_both_and_in_batches() {
         ("", Some("i")),
     ]);
     use ErrorCode::{FencedInstanceId, UnknownMemberId};
-    let expected = [Err(UnknownMemberId), Err(UnknownMemberId), Err(FencedInstanceId), Err(UnknownMemberId), Ok(()), Ok(()), Ok(())];
+    let expected = [
+        Err(UnknownMemberId),
+        Err(UnknownMemberId),
+        Err(FencedInstanceId),
+        Err(UnknownMemberId),
+        Ok(()),
+        Ok(()),
+        Ok(()),
+    ];
     assert_eq!(results, expected, "{owner}");
     assert_eq!(group.classic().state, State::Empty);
 }

@@ -12,10 +12,10 @@ use super::heartbeat::{Base, Update};
 use super::member::{Classic, Partitions};
 use super::{ConsumerGroup, Member, MemberState, not_fenced, unknown_instance};
 use crate::group::classic::CONSUMER;
-use crate::group::settings::MigrationPolicy;
 use crate::group::context::{Client, Ctx, maybe_text, text};
 use crate::group::embedded;
 use crate::group::error::Refusal;
+use crate::group::settings::MigrationPolicy;
 use crate::group::timers::Timer;
 
 /// What became of a classic member's JoinGroup.
@@ -118,8 +118,7 @@ impl ConsumerGroup {
     }
 
     fn is_last_of_the_new_protocol(&self, last: &Member) -> bool {
-        last.classic.is_none()
-            && self.members.values().all(|member| member.classic.is_some() || member.id == last.id)
+        last.classic.is_none() && self.members.values().all(|member| member.classic.is_some() || member.id == last.id)
     }
 
     fn classic_member(&self, id: &str, instance: Option<&str>, generation: i32) -> Result<&Member, Refusal> {

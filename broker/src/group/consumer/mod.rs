@@ -154,7 +154,9 @@ impl ConsumerGroup {
         self.resolved.retain(|regex, _| in_use.contains(regex));
         if all || in_use.len() != self.resolved.len() {
             let names = ctx.topics.names();
-            for regex in in_use.into_iter().filter(|regex| all || !self.resolved.contains_key(regex)).collect::<Vec<_>>() {
+            for regex in
+                in_use.into_iter().filter(|regex| all || !self.resolved.contains_key(regex)).collect::<Vec<_>>()
+            {
                 let topics = regex::resolve(&regex, &names);
                 self.resolved.insert(regex, topics);
             }

@@ -191,7 +191,12 @@ impl World {
                 }
             }
             Err(refusal) => {
-                let codes = [ErrorCode::UnknownMemberId, ErrorCode::FencedMemberEpoch, ErrorCode::UnreleasedInstanceId, ErrorCode::GroupIdNotFound];
+                let codes = [
+                    ErrorCode::UnknownMemberId,
+                    ErrorCode::FencedMemberEpoch,
+                    ErrorCode::UnreleasedInstanceId,
+                    ErrorCode::GroupIdNotFound,
+                ];
                 assert!(codes.contains(&refusal.code), "{refusal}");
                 state.owned.clear();
                 state.told = None;

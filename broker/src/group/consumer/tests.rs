@@ -212,7 +212,10 @@ fn expressions_follow_the_topics() {
     let change = Beat { regex: Some("ba."), topics: Some(vec!["foo-1"]), ..Beat::at("a", 2) };
     group.beat(&change).expect("lives");
     let a = group.beat(&Beat::at("a", 2).owning("foo-1", &[0])).expect("lives");
-    assert_eq!((assigned(&a, "foo-1"), assigned(&a, "bar"), assigned(&a, "foo-2")), (Some(vec![0]), Some(vec![0]), Some(vec![])));
+    assert_eq!(
+        (assigned(&a, "foo-1"), assigned(&a, "bar"), assigned(&a, "foo-2")),
+        (Some(vec![0]), Some(vec![0]), Some(vec![]))
+    );
     let bad = Beat { regex: Some("["), ..Beat::at("a", a.member_epoch) };
     assert_eq!(group.beat(&bad).expect_err("bad").code, ErrorCode::InvalidRegularExpression);
     assert_eq!(group.consumer().members["a"].regex(), Some("ba."));
@@ -319,7 +322,10 @@ fn commits_are_for_the_epoch_or_for_partitions_held_since_before_it() {
 // ---- migration ----
 
 fn classic(owned: &[(&str, &[i32])]) -> Join {
-    Join { protocols: vec![("cooperative-sticky", crate::group::embedded::tests::encode(1, &["t"], owned))], ..Join::default() }
+    Join {
+        protocols: vec![("cooperative-sticky", crate::group::embedded::tests::encode(1, &["t"], owned))],
+        ..Join::default()
+    }
 }
 
 /// A classic group of one member that has all of `t`.

@@ -28,7 +28,9 @@ pub(super) fn assign(spec: &GroupSpec) -> Targets {
     let mut topics: BTreeMap<Uuid, Topic> = subscribers.into_iter().map(topic).collect();
 
     let mut members: Vec<_> = spec.members.iter().collect();
-    members.sort_by_key(|(id, member): &(_, &MemberSpec)| (member.instance_id.is_none(), member.instance_id.clone(), (*id).clone()));
+    members.sort_by_key(|(id, member): &(_, &MemberSpec)| {
+        (member.instance_id.is_none(), member.instance_id.clone(), (*id).clone())
+    });
     let mut targets = Targets::new();
     for (id, member) in members {
         let target = targets.entry(id.clone()).or_default();

@@ -166,7 +166,8 @@ struct Shape {
 fn shape(homogeneous: bool) -> impl Strategy<Value = Shape> {
     (1usize..5).prop_flat_map(move |topics| {
         let partitions = prop::collection::vec(0i32..12, topics);
-        let member = prop::collection::vec(if homogeneous { Just(true).boxed() } else { any::<bool>().boxed() }, topics);
+        let member =
+            prop::collection::vec(if homogeneous { Just(true).boxed() } else { any::<bool>().boxed() }, topics);
         (partitions, prop::collection::vec(member, 1..8))
             .prop_map(|(partitions, members)| Shape { partitions, members })
     })
