@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::classic::State;
 use super::context::Ctx;
+use super::metrics::METRICS;
 use super::offsets::{Offset, OffsetChange};
 use super::state::{GroupState, Kind};
 
@@ -78,6 +79,7 @@ impl GroupState {
             ctx.offsets.push(OffsetChange { topic: p.topic, partition: p.partition, offset: Some(offset) });
             results.push(Ok(()));
         }
+        METRICS.offset_commits.inc_by(ctx.offsets.len() as u64);
         Ok(results)
     }
 
@@ -143,6 +145,7 @@ impl GroupState {
         let left = self.offsets.removals(|_, _, _| true).len() - expired.len();
         if !expired.is_empty() {
             tracing::info!(group = %ctx.group, count = expired.len(), "offsets expired");
+            METRICS.expired_offsets.inc_by(expired.len() as u64);
         }
         ctx.offsets.extend(expired);
         if left == 0 && self.is_empty() && self.exists() && !self.has_pending_joins() {

@@ -18,6 +18,7 @@ use super::context::{Client, Ctx, text};
 use super::error::Refusal;
 use super::handle::{Durable, Env, Group, borrow};
 use super::journal::{Journal, JournalError};
+use super::metrics::METRICS;
 use super::offsets::Offset;
 use super::persist;
 use super::settings::GroupSettings;
@@ -69,6 +70,7 @@ impl Coordinator {
             group.restore(&rows, &offsets);
             coordinator.groups.insert(id.to_owned(), group);
         }
+        METRICS.groups.set(coordinator.groups.len() as i64);
         tracing::info!(groups = coordinator.groups.len(), "groups loaded");
         Ok(coordinator)
     }
@@ -94,6 +96,7 @@ impl Coordinator {
         let mut step = Some(step);
         loop {
             let group = self.find(id).unwrap_or_else(|| {
+                METRICS.groups.inc();
                 self.groups.entry(id.to_owned()).or_insert_with(|| Group::new(id, self.env.clone())).clone()
             });
             let ran = group.run(|state, ctx| step.take().map(|step| step(state, ctx)));
@@ -220,8 +223,10 @@ impl Coordinator {
             let code = if commit.version >= 9 { ErrorCode::GroupIdNotFound } else { ErrorCode::IllegalGeneration };
             return Err(code);
         }
+        let (member, epoch) = (commit.member_id.clone(), commit.epoch);
         let (result, durable) = self.run(group, |state, ctx| state.commit(ctx, commit));
-        let results = result?;
+        let results =
+            result.inspect_err(|code| tracing::debug!(group, member, epoch, ?code, "offset commit refused"))?;
         durable.wait().await?;
         Ok(results)
     }
@@ -289,6 +294,7 @@ impl Coordinator {
                 self.groups.remove_if(&id, |_, group| group.retire());
             }
         }
+        METRICS.groups.set(self.groups.len() as i64);
     }
 
     /// Removes every group's offsets of a topic that is gone, and comes back when that is durable.

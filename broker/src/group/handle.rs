@@ -54,6 +54,8 @@ struct Inner {
     state: GroupState,
     timers: Timers,
     commits: u64,
+    /// The last commit that was under way when the group was read back from the log.
+    reloaded: u64,
     /// The last commit of the group's own state, while it may be under way.
     last: Option<(u64, Commit)>,
     /// When the timer task wakes, if there is one.
@@ -74,6 +76,7 @@ impl Group {
             state: GroupState::new(now_ms()),
             timers: Timers::default(),
             commits: 0,
+            reloaded: 0,
             last: None,
             wakes: None,
             dead: false,
@@ -186,6 +189,12 @@ impl Group {
                     if inner.last.as_ref().is_some_and(|(last, _)| *last == number) {
                         inner.last = None;
                     }
+                    // An earlier one failed, and what was read back then may lack this one.
+                    let unseen = number <= inner.reloaded;
+                    drop(inner);
+                    if unseen {
+                        self.reload();
+                    }
                     true
                 }
                 Err(error) => {
@@ -209,7 +218,10 @@ impl Group {
                     rows.iter().map(|(key, value)| (key[prefix.len()..].to_vec(), value.clone())).collect()
                 };
                 let (rows, offsets) = (rest(&rows), rest(&offsets));
-                self.inner.lock().last = None;
+                let mut inner = self.inner.lock();
+                inner.last = None;
+                inner.reloaded = inner.commits;
+                drop(inner);
                 self.restore(&borrow(&rows), &borrow(&offsets));
             }
             (Err(error), _) | (_, Err(error)) => {

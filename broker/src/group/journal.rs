@@ -45,9 +45,11 @@ pub(super) mod memory {
 
     use super::*;
 
+    type Tables = BTreeMap<(u8, Vec<u8>), Vec<u8>>;
+
     #[derive(Default)]
     pub(in crate::group) struct Memory {
-        pub(in crate::group) tables: Mutex<BTreeMap<(u8, Vec<u8>), Vec<u8>>>,
+        pub(in crate::group) tables: Mutex<Tables>,
         pub(in crate::group) commits: Mutex<usize>,
         pub(in crate::group) broken: Mutex<bool>,
     }

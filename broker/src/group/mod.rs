@@ -16,6 +16,7 @@ mod embedded;
 mod error;
 mod handle;
 mod journal;
+mod metrics;
 mod migrate;
 mod offsets;
 mod open;

@@ -142,10 +142,12 @@ impl Offsets {
         for change in self.pending.iter().flat_map(|(_, changes)| changes) {
             current.insert((&change.topic, change.partition), change.offset.as_ref());
         }
-        let picked = current.into_iter().filter_map(|((topic, partition), offset)| {
-            remove(topic, partition, offset?).then(|| OffsetChange { topic: topic.to_owned(), partition, offset: None })
-        });
-        picked.collect()
+        let picked = current
+            .into_iter()
+            .filter(|((topic, partition), offset)| offset.is_some_and(|offset| remove(topic, *partition, offset)));
+        picked
+            .map(|((topic, partition), _)| OffsetChange { topic: topic.to_owned(), partition, offset: None })
+            .collect()
     }
 
     /// Removals of what has outlived offsets.retention.minutes. `since_ms` says where an offset's retention starts;

@@ -14,6 +14,7 @@ use super::classic::{ClassicGroup, State};
 use super::consumer::ConsumerGroup;
 use super::context::{Answer, Client, Ctx, Reply, text};
 use super::error::Refusal;
+use super::metrics::METRICS;
 use super::offsets::Offsets;
 use super::timers::Timer;
 use super::{migrate, persist};
@@ -149,6 +150,7 @@ impl GroupState {
             results.push(found.map(|id| {
                 let reason = member.reason.as_deref().unwrap_or("not provided");
                 tracing::info!(group = %ctx.group, member = %id, reason, "left");
+                METRICS.removed_members.with_label_values(&["left"]).inc();
                 leaving.push(id);
             }));
         }
@@ -217,6 +219,7 @@ impl GroupState {
             instance => {
                 let id = group.leaving(&request.member_id, instance)?;
                 tracing::info!(group = %ctx.group, member = %id, "left");
+                METRICS.removed_members.with_label_values(&["left"]).inc();
                 self.fence(ctx, &[id]);
             }
         }
@@ -267,6 +270,13 @@ impl GroupState {
                 Timer::Session(id) | Timer::Revocation(id) | Timer::MemberJoin(id) | Timer::MemberSync(id),
             ) if group.members.contains_key(id) => {
                 tracing::info!(group = %ctx.group, ?timer, "fenced: the time ran out");
+                let why = match timer {
+                    Timer::Session(_) => "session",
+                    Timer::Revocation(_) => "revocation",
+                    Timer::MemberJoin(_) => "rejoin",
+                    _ => "sync",
+                };
+                METRICS.removed_members.with_label_values(&[why]).inc();
                 self.fence(ctx, std::slice::from_ref(id));
             }
             _ => {}

@@ -1,6 +1,5 @@
 //! One group on a clock of its own, driven step by step: no runtime, no log, no waiting.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -345,9 +344,4 @@ pub(super) fn assigned(response: &ConsumerGroupHeartbeatResponse, topic: &str) -
     let topics = &response.assignment.as_ref()?.topic_partitions;
     let found = topics.iter().find(|t| t.topic_id == id_of(topic));
     Some(found.map(|t| t.partitions.clone()).unwrap_or_default())
-}
-
-/// Shares a client's id between tests' tables.
-pub(super) fn arc(id: &str) -> Arc<str> {
-    id.into()
 }

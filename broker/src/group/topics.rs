@@ -26,8 +26,10 @@ pub(super) mod fixed {
 
     use super::*;
 
+    type Table = BTreeMap<String, (Uuid, i32)>;
+
     #[derive(Default)]
-    pub(in crate::group) struct Fixed(pub(in crate::group) Mutex<(u64, BTreeMap<String, (Uuid, i32)>)>);
+    pub(in crate::group) struct Fixed(pub(in crate::group) Mutex<(u64, Table)>);
 
     impl Fixed {
         pub(in crate::group) fn of(topics: &[(&str, i32)]) -> Self {

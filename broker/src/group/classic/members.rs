@@ -7,6 +7,7 @@ use krocket_protocol::ErrorCode;
 
 use super::{ClassicGroup, State};
 use crate::group::context::Ctx;
+use crate::group::metrics::METRICS;
 use crate::group::timers::Timer;
 
 impl ClassicGroup {
@@ -65,6 +66,7 @@ impl ClassicGroup {
         };
         let reason = member.reason.as_deref().unwrap_or("not provided");
         tracing::info!(group = %ctx.group, member = %id, reason, "left");
+        METRICS.removed_members.with_label_values(&["left"]).inc();
         self.expel(ctx, &id);
         Ok(())
     }
@@ -91,6 +93,7 @@ impl ClassicGroup {
             None => return,
         }
         tracing::info!(group = %ctx.group, member = %id, "removed: its session ran out");
+        METRICS.removed_members.with_label_values(&["session"]).inc();
         self.expel(ctx, id);
         match self.state {
             State::Stable | State::CompletingRebalance => self.rebalance_or_complete(ctx),

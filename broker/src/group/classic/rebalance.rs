@@ -2,6 +2,7 @@
 
 use super::{ClassicGroup, State};
 use crate::group::context::Ctx;
+use crate::group::metrics::METRICS;
 use crate::group::persist;
 use crate::group::timers::Timer;
 use krocket_protocol::ErrorCode;
@@ -74,6 +75,7 @@ impl ClassicGroup {
             .collect();
         for id in gone {
             tracing::info!(group = %ctx.group, member = %id, "removed: it did not rejoin in time");
+            METRICS.removed_members.with_label_values(&["rejoin"]).inc();
             self.remove(&id);
             ctx.timers.cancel_member(&id);
         }
@@ -82,6 +84,7 @@ impl ClassicGroup {
             return ctx.timers.start(Timer::GroupJoin, ctx.now, self.rebalance_timeout_ms());
         }
         self.generation += 1;
+        METRICS.rebalances.with_label_values(&["classic"]).inc();
         self.pending_syncs.clear();
         self.protocol_name = self.select_protocol();
         self.subscribed = self.compute_subscribed();
@@ -113,6 +116,7 @@ impl ClassicGroup {
         }
         for id in std::mem::take(&mut self.pending_syncs) {
             tracing::info!(group = %ctx.group, member = %id, "removed: it did not sync in time");
+            METRICS.removed_members.with_label_values(&["sync"]).inc();
             self.remove(&id);
             ctx.timers.cancel_member(&id);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::assign::{GroupSpec, MemberSpec};
 use super::{ConsumerGroup, persist};
 use crate::group::context::Ctx;
+use crate::group::metrics::METRICS;
 
 impl ConsumerGroup {
     /// Begins a new epoch.
@@ -45,6 +46,7 @@ impl ConsumerGroup {
         }
         self.assignment_epoch = self.epoch;
         self.persist_group(ctx);
+        METRICS.rebalances.with_label_values(&["consumer"]).inc();
         tracing::info!(
             group = %ctx.group, epoch = self.epoch, members = self.members.len(), assignor = assignor.name(),
             "new target assignment"

@@ -94,17 +94,15 @@ fn static_members_come_first_in_ranges_whatever_their_ids() {
 
 #[test]
 fn a_member_that_joins_takes_its_share_and_no_more() {
-    for assignor in [Assignor::Uniform] {
-        let mut group = spec(&[("a", &[0, 1]), ("b", &[0, 1])], &[4, 4]);
-        let before = assignor.assign(&group);
-        apply(&mut group, &before);
-        group.members.insert("c".into(), MemberSpec { topics: [topic(0), topic(1)].into(), ..MemberSpec::default() });
-        let after = assignor.assign(&group);
-        check_complete(&group, &after);
-        let loads: Vec<_> = after.values().map(load).collect();
-        assert!(loads.iter().max().expect("some") - loads.iter().min().expect("some") <= 1, "{loads:?}");
-        assert_eq!(moved(&before, &after), load(&after["c"]), "only what the new member got has moved");
-    }
+    let mut group = spec(&[("a", &[0, 1]), ("b", &[0, 1])], &[4, 4]);
+    let before = Assignor::Uniform.assign(&group);
+    apply(&mut group, &before);
+    group.members.insert("c".into(), MemberSpec { topics: [topic(0), topic(1)].into(), ..MemberSpec::default() });
+    let after = Assignor::Uniform.assign(&group);
+    check_complete(&group, &after);
+    let loads: Vec<_> = after.values().map(load).collect();
+    assert!(loads.iter().max().expect("some") - loads.iter().min().expect("some") <= 1, "{loads:?}");
+    assert_eq!(moved(&before, &after), load(&after["c"]), "only what the new member got has moved");
 }
 
 #[test]
@@ -145,7 +143,7 @@ fn members_without_topics_and_groups_without_members() {
 /// How far a group is from balance: no move of one partition to another reader of it may help by two or more.
 fn check_balanced(spec: &GroupSpec, targets: &Targets) {
     for (id, target) in targets {
-        for (topic, _) in target {
+        for topic in target.keys() {
             for (other, member) in &spec.members {
                 if member.topics.contains(topic) {
                     let (here, there) = (load(target), load(&targets[other]));
