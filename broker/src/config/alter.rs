@@ -122,7 +122,7 @@ impl Scope {
 }
 
 /// LogConfig.validateValues
-fn check_lag(config: &TopicConfig) -> Result<(), InvalidConfig> {
+pub(super) fn check_lag(config: &TopicConfig) -> Result<(), InvalidConfig> {
     let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
     if min > max {
         return Err(InvalidConfig(format!(

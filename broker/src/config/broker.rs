@@ -1,8 +1,9 @@
 //! Broker configs: the table and the typed view of this broker's effective values.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use super::{ConfigDef, Kind, Layers, Promise, topic};
+use super::{ConfigDef, InvalidConfig, Kind, Layers, Promise, TopicConfig, alter, topic};
 
 const MAX_INT: &str = "2147483647";
 const COUNT: Kind = Kind::Int(1, i32::MAX);
@@ -87,8 +88,6 @@ pub struct BrokerConfig {
     pub consumer_group_max_size: usize,
     /// group.consumer.migration.policy
     pub consumer_group_migration_policy: String,
-    /// group.coordinator.rebalance.protocols has `classic`
-    pub classic_groups: bool,
     /// group.coordinator.rebalance.protocols has `consumer`
     pub consumer_groups: bool,
     /// group.initial.rebalance.delay.ms
@@ -131,7 +130,6 @@ impl BrokerConfig {
             ),
             consumer_group_max_size: size("group.consumer.max.size"),
             consumer_group_migration_policy: value("group.consumer.migration.policy").to_string(),
-            classic_groups: protocols.has("classic"),
             consumer_groups: protocols.has("consumer"),
             group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
             group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
@@ -142,6 +140,39 @@ impl BrokerConfig {
             offsets_retention_check_interval_ms: value("offsets.retention.check.interval.ms").long(),
         }
     }
+}
+
+/// Checks the configuration file's values against each other; single ones were checked before.
+pub fn check_file(layers: &Layers) -> Result<(), InvalidConfig> {
+    let value = |name: &str| layers.value(name).expect("a name of the table");
+    let ascending = [
+        [
+            "group.consumer.min.heartbeat.interval.ms",
+            "group.consumer.heartbeat.interval.ms",
+            "group.consumer.max.heartbeat.interval.ms",
+        ],
+        [
+            "group.consumer.min.session.timeout.ms",
+            "group.consumer.session.timeout.ms",
+            "group.consumer.max.session.timeout.ms",
+        ],
+        ["group.min.session.timeout.ms", "group.min.session.timeout.ms", "group.max.session.timeout.ms"],
+    ];
+    for names in ascending {
+        for [low, high] in [[names[0], names[1]], [names[1], names[2]]] {
+            if value(low).int() > value(high).int() {
+                return Err(InvalidConfig(format!("{low} ({}) must not be above {high} ({})", value(low), value(high))));
+            }
+        }
+    }
+    if !value("group.coordinator.rebalance.protocols").has("classic") {
+        let why = "group.coordinator.rebalance.protocols must have 'classic', which cannot be switched off";
+        return Err(InvalidConfig(why.to_owned()));
+    }
+    if value("group.consumer.assignors").items().is_empty() {
+        return Err(InvalidConfig("group.consumer.assignors must not be empty".to_owned()));
+    }
+    alter::check_lag(&TopicConfig::resolve(BTreeMap::new(), layers))
 }
 
 impl Default for BrokerConfig {

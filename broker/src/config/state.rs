@@ -71,6 +71,7 @@ impl Configs {
             def.check_file(text)?;
         }
         let layers = Layers { file, ..Layers::default() };
+        broker::check_file(&layers)?;
         Ok(Configs {
             broker: ArcSwap::from_pointee(BrokerConfig::resolve(&layers)),
             layers: ArcSwap::from_pointee(layers),
@@ -188,6 +189,11 @@ mod tests {
             ("num.partition", "6", "Unknown broker config name: num.partition"),
             ("num.partitions", "0", "Value must be at least 1"),
             ("compression.type", "gzip", "choose the codec in the producer"),
+            ("group.consumer.session.timeout.ms", "90000", "must not be above group.consumer.max.session.timeout.ms"),
+            ("group.max.session.timeout.ms", "1", "group.min.session.timeout.ms (6000) must not be above"),
+            ("group.coordinator.rebalance.protocols", "consumer", "must have 'classic'"),
+            ("group.consumer.assignors", "", "must not be empty"),
+            ("log.cleaner.max.compaction.lag.ms", "0", "must be at least 1"),
         ] {
             let error = Configs::new(pairs(&[(name, value)])).expect_err(name).to_string();
             assert!(error.contains(why), "{error}");

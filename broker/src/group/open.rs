@@ -25,7 +25,7 @@ pub fn open(log: &Log, topics: &Topics, configs: &Arc<Configs>) -> Result<Arc<Co
     };
     let coordinator = Coordinator::open(Arc::new(log.clone()), Arc::new(image), settings)?;
     // Weak, for the coordinator holds the topics: together they would never let go of the log.
-    topics.set_forget(Arc::new(Forgetter(Arc::downgrade(&coordinator))));
+    topics.add_forget(Arc::new(Forgetter(Arc::downgrade(&coordinator))));
     tokio::spawn(expire_regularly(Arc::downgrade(&coordinator), configs.clone()));
     Ok(coordinator)
 }

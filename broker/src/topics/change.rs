@@ -218,8 +218,9 @@ impl Shared {
         for gone in gone {
             gone.await?;
         }
-        if let Some(forget) = self.forget.get() {
-            forget.forget(&deletion.name).await;
+        let forget = self.forget.read().clone();
+        for each in forget {
+            each.forget(&deletion.name).await;
         }
         self.log.commit(vec![Write::Delete { table: CLUSTER, key }], Durability::Written).await
     }

@@ -6,10 +6,12 @@
 mod change;
 pub mod name;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use krocket_stack::BoxFuture;
@@ -117,7 +119,7 @@ struct Shared {
     tables: RwLock<Tables>,
     changing: Arc<Mutex<State>>,
     epoch: watch::Sender<u64>,
-    forget: OnceLock<Arc<dyn Forget>>,
+    forget: RwLock<Vec<Arc<dyn Forget>>>,
 }
 
 #[derive(Default)]
@@ -181,16 +183,14 @@ impl Topics {
                 tables: RwLock::new(tables),
                 changing: Arc::new(Mutex::new(State { next_partition })),
                 epoch: watch::Sender::new(0),
-                forget: OnceLock::new(),
+                forget: RwLock::default(),
             }),
         })
     }
 
-    /// Says who has to forget deleted topics; once, before the first request.
-    pub fn set_forget(&self, forget: Arc<dyn Forget>) {
-        if self.shared.forget.set(forget).is_err() {
-            tracing::error!("a second listener for deleted topics is ignored");
-        }
+    /// Says who else has to forget deleted topics; before the first request.
+    pub fn add_forget(&self, forget: Arc<dyn Forget>) {
+        self.shared.forget.write().push(forget);
     }
 
     /// Finishes what a crash interrupted.
