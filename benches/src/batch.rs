@@ -33,10 +33,7 @@ pub(crate) fn fill(value_len: usize, batch_bytes: usize, timestamp_ms: i64) -> B
             break;
         }
     }
-    Batch {
-        bytes: seal(&records, count, timestamp_ms),
-        records: count,
-    }
+    Batch { bytes: seal(&records, count, timestamp_ms), records: count }
 }
 
 fn push_record(out: &mut Vec<u8>, index: u32, value: &[u8]) {
@@ -135,14 +132,9 @@ mod tests {
     #[test]
     fn another_decoder_reads_it() {
         let batch = fill(100, 16384, 1_700_000_000_000);
-        let set =
-            RecordBatchDecoder::decode(&mut batch.bytes.clone()).expect("decodes, CRC included");
+        let set = RecordBatchDecoder::decode(&mut batch.bytes.clone()).expect("decodes, CRC included");
         assert_eq!(set.records.len(), batch.records as usize);
-        assert!(
-            set.records
-                .iter()
-                .all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none())
-        );
+        assert!(set.records.iter().all(|r| r.value.as_ref().is_some_and(|v| v.len() == 100) && r.key.is_none()));
         assert_eq!(set.records[3].offset, 3);
     }
 
@@ -150,13 +142,9 @@ mod tests {
     fn a_stamped_batch_is_read_by_another_decoder() {
         let mut batch = fill(100, 1000, 1).bytes.to_vec();
         stamp(&mut batch, 77, 3, 1234);
-        let set =
-            RecordBatchDecoder::decode(&mut Bytes::from(batch)).expect("decodes, CRC included");
+        let set = RecordBatchDecoder::decode(&mut Bytes::from(batch)).expect("decodes, CRC included");
         let last = &set.records[2];
-        assert_eq!(
-            (last.producer_id, last.producer_epoch, last.sequence),
-            (77, 3, 1236)
-        );
+        assert_eq!((last.producer_id, last.producer_epoch, last.sequence), (77, 3, 1236));
     }
 
     #[test]

@@ -65,15 +65,8 @@ fn rate(bytes: u64, since: Instant) -> f64 {
 
 fn disk(path: &Path, each: Duration) -> Result<(f64, f64, Histogram<u64>)> {
     // Zeroes would flatter a disk that compresses.
-    let block: Vec<u8> = (0..1u32 << 20)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-        .collect();
-    let mut file = File::options()
-        .create(true)
-        .truncate(true)
-        .read(true)
-        .write(true)
-        .open(path)?;
+    let block: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let mut file = File::options().create(true).truncate(true).read(true).write(true).open(path)?;
     let (start, mut written) = (Instant::now(), 0u64);
     while start.elapsed() < each {
         file.write_all(&block)?;
@@ -121,9 +114,7 @@ fn loopback(each: Duration) -> Result<f64> {
         out.write_all(&block)?;
     }
     drop(out);
-    let total = reader
-        .join()
-        .map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+    let total = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     Ok(rate(total, start))
 }
 

@@ -76,22 +76,13 @@ impl Counters {
     fn watch(&self, pid: u32, window: Window) -> Result<Measured> {
         let watch = || {
             let idle = |until: Instant, max: u64| {
-                while Instant::now() < until
-                    && !self.failed.load(Relaxed)
-                    && self.sent_bytes.load(Relaxed) < max
-                {
-                    thread::sleep(
-                        Duration::from_millis(10)
-                            .min(until.saturating_duration_since(Instant::now())),
-                    );
+                while Instant::now() < until && !self.failed.load(Relaxed) && self.sent_bytes.load(Relaxed) < max {
+                    thread::sleep(Duration::from_millis(10).min(until.saturating_duration_since(Instant::now())));
                 }
             };
             // A first answer may take its time (a cold JIT); the warm-up starts with it.
             let patience = Instant::now() + Duration::from_secs(30);
-            while self.sent_records.load(Relaxed) == 0
-                && Instant::now() < patience
-                && !self.failed.load(Relaxed)
-            {
+            while self.sent_records.load(Relaxed) == 0 && Instant::now() < patience && !self.failed.load(Relaxed) {
                 thread::sleep(Duration::from_millis(1));
             }
             idle(Instant::now() + window.warm_up, window.max_bytes / 2);
@@ -145,14 +136,7 @@ pub(crate) struct Stream<'a> {
 impl<'a> Stream<'a> {
     /// Producers as the Java producer sends, and no consumers.
     pub(crate) fn new(prepared: &'a Prepared, producers: usize) -> Self {
-        Self {
-            prepared,
-            producers,
-            in_flight: IN_FLIGHT,
-            idempotent: false,
-            consumers: 0,
-            topic: ("", 0),
-        }
+        Self { prepared, producers, in_flight: IN_FLIGHT, idempotent: false, consumers: 0, topic: ("", 0) }
     }
 }
 
@@ -176,9 +160,7 @@ impl Stream<'_> {
                 .collect();
             let measured = counters.watch(aim.pid, window);
             for thread in producers.into_iter().chain(consumers) {
-                thread
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("a load thread panicked"))??;
+                thread.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??;
             }
             measured
         })?;
@@ -189,43 +171,29 @@ impl Stream<'_> {
         let mut connection = Connection::open(aim.address)?;
         let mut writer = connection.writer()?;
         let destinations = self.prepared.destinations();
-        let mut producer = if self.idempotent {
-            Some(Producer::new(&mut connection, destinations)?)
-        } else {
-            None
-        };
+        let mut producer = if self.idempotent { Some(Producer::new(&mut connection, destinations)?) } else { None };
         // Producers start evenly spread over the partitions.
         let mut destination = index * destinations / self.producers;
         let mut waiting = VecDeque::with_capacity(self.in_flight);
         let mut correlation = 0;
         loop {
             let stopping = counters.stop.load(Relaxed);
-            let ahead = self.consumers > 0
-                && counters.sent_bytes.load(Relaxed) > counters.slowest.load(Relaxed) + TAIL_BYTES;
+            let ahead =
+                self.consumers > 0 && counters.sent_bytes.load(Relaxed) > counters.slowest.load(Relaxed) + TAIL_BYTES;
             if waiting.len() < self.in_flight && !stopping && !ahead {
                 correlation += 1;
                 let to = destination % destinations;
                 match &mut producer {
                     None => self.prepared.send(&mut writer, to, correlation)?,
-                    Some(state) => {
-                        self.prepared
-                            .send_idempotent(&mut writer, to, correlation, state)?
-                    }
+                    Some(state) => self.prepared.send_idempotent(&mut writer, to, correlation, state)?,
                 }
                 waiting.push_back(correlation);
                 destination += 1;
             } else if let Some(expected) = waiting.pop_front() {
                 let answered = acknowledged(connection.receive()?)?;
-                ensure!(
-                    answered == expected,
-                    "response {answered} came where {expected} was due"
-                );
-                counters
-                    .sent_records
-                    .fetch_add(u64::from(self.prepared.batch.records), Relaxed);
-                counters
-                    .sent_bytes
-                    .fetch_add(self.prepared.batch.bytes.len() as u64, Relaxed);
+                ensure!(answered == expected, "response {answered} came where {expected} was due");
+                counters.sent_records.fetch_add(u64::from(self.prepared.batch.records), Relaxed);
+                counters.sent_bytes.fetch_add(self.prepared.batch.bytes.len() as u64, Relaxed);
             } else if stopping {
                 return Ok(());
             } else {
@@ -234,13 +202,7 @@ impl Stream<'_> {
         }
     }
 
-    fn follow(
-        &self,
-        aim: Aim,
-        index: usize,
-        counters: &Counters,
-        positions: &[AtomicU64],
-    ) -> Result<()> {
+    fn follow(&self, aim: Aim, index: usize, counters: &Counters, positions: &[AtomicU64]) -> Result<()> {
         let mut consumer = Consumer::new(aim, self.topic.0, self.topic.1)?;
         while !counters.stop.load(Relaxed) {
             let (records, bytes) = consumer.poll()?;
@@ -264,11 +226,7 @@ pub(crate) struct Consumer {
 impl Consumer {
     pub(crate) fn new(aim: Aim, topic: &str, partitions: i32) -> Result<Self> {
         let connection = Connection::open(aim.address)?;
-        Ok(Self {
-            connection,
-            topic: topic.to_owned(),
-            positions: vec![0; partitions as usize],
-        })
+        Ok(Self { connection, topic: topic.to_owned(), positions: vec![0; partitions as usize] })
     }
 
     /// One Fetch; returns the records and bytes of the whole batches in it. Offsets must continue without a gap.
@@ -290,35 +248,21 @@ impl Consumer {
             .with_session_id(0)
             .with_session_epoch(-1)
             .with_topics(vec![
-                FetchTopic::default()
-                    .with_topic(topic_name(&self.topic))
-                    .with_partitions(partitions.collect()),
+                FetchTopic::default().with_topic(topic_name(&self.topic)).with_partitions(partitions.collect()),
             ]);
         let response = self.connection.call(FETCH, &request)?;
         check(response.error_code, "fetching")?;
         let (mut records, mut bytes) = (0, 0);
-        for partition in response
-            .responses
-            .into_iter()
-            .flat_map(|topic| topic.partitions)
-        {
-            check(
-                partition.error_code,
-                &format!("fetching {}-{}", self.topic, partition.partition_index),
-            )?;
+        for partition in response.responses.into_iter().flat_map(|topic| topic.partitions) {
+            check(partition.error_code, &format!("fetching {}-{}", self.topic, partition.partition_index))?;
             let Some(set) = partition.records else {
                 continue;
             };
             let fetched = batch::count(set);
-            let position = self
-                .positions
-                .get_mut(partition.partition_index as usize)
-                .context("a partition nobody asked for")?;
+            let position =
+                self.positions.get_mut(partition.partition_index as usize).context("a partition nobody asked for")?;
             if let Some(first) = fetched.first_offset {
-                ensure!(
-                    first == *position,
-                    "offset {first} came where {position} was due"
-                );
+                ensure!(first == *position, "offset {first} came where {position} was due");
                 *position = fetched.next_offset;
             }
             records += fetched.records;
@@ -329,13 +273,7 @@ impl Consumer {
 }
 
 /// Reads a whole topic of `records` records, again and again for at least `length`; fails when another number is there.
-pub(crate) fn read_all(
-    aim: Aim,
-    topic: &str,
-    partitions: i32,
-    records: u64,
-    length: Duration,
-) -> Result<Measured> {
+pub(crate) fn read_all(aim: Aim, topic: &str, partitions: i32, records: u64, length: Duration) -> Result<Measured> {
     let cpu = (cpu_seconds(aim.pid)?, cpu_seconds(std::process::id())?);
     let start = Instant::now();
     let mut measured = Measured::default();
@@ -348,10 +286,7 @@ pub(crate) fn read_all(
             seen += more;
             measured.fetched_bytes += bytes as f64;
         }
-        ensure!(
-            seen == records,
-            "{topic} holds {seen} records where {records} were acknowledged"
-        );
+        ensure!(seen == records, "{topic} holds {seen} records where {records} were acknowledged");
         measured.fetched_records += seen as f64;
         if start.elapsed() >= length {
             break;
@@ -388,11 +323,7 @@ impl Paced<'_> {
             let measured = counters.watch(aim.pid, window);
             let mut latencies = histogram()?;
             for thread in threads {
-                latencies.add(
-                    thread
-                        .join()
-                        .map_err(|_| anyhow::anyhow!("a load thread panicked"))??,
-                )?;
+                latencies.add(thread.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??)?;
             }
             Ok::<_, anyhow::Error>((latencies, measured?))
         })?;
@@ -422,11 +353,7 @@ impl Paced<'_> {
                         break;
                     }
                     thread::sleep(due(n).saturating_duration_since(Instant::now()));
-                    self.prepared.send(
-                        &mut writer,
-                        n as usize % self.prepared.destinations(),
-                        n,
-                    )?;
+                    self.prepared.send(&mut writer, n as usize % self.prepared.destinations(), n)?;
                 }
                 Ok(())
             });
@@ -436,23 +363,15 @@ impl Paced<'_> {
                     let answered = acknowledged(connection.receive()?)?;
                     ensure!(answered == n, "response {answered} came where {n} was due");
                     if n >= warm {
-                        latencies.record(
-                            Instant::now().saturating_duration_since(due(n)).as_nanos() as u64,
-                        )?;
+                        latencies.record(Instant::now().saturating_duration_since(due(n)).as_nanos() as u64)?;
                     }
-                    counters
-                        .sent_records
-                        .fetch_add(u64::from(self.prepared.batch.records), Relaxed);
-                    counters
-                        .sent_bytes
-                        .fetch_add(self.prepared.batch.bytes.len() as u64, Relaxed);
+                    counters.sent_records.fetch_add(u64::from(self.prepared.batch.records), Relaxed);
+                    counters.sent_bytes.fetch_add(self.prepared.batch.bytes.len() as u64, Relaxed);
                 }
                 Ok(())
             };
             let received = counters.guard(receive());
-            sender
-                .join()
-                .map_err(|_| anyhow::anyhow!("a sender panicked"))??;
+            sender.join().map_err(|_| anyhow::anyhow!("a sender panicked"))??;
             received.map(|()| latencies)
         })
     }
@@ -464,15 +383,7 @@ fn histogram() -> Result<Histogram<u64>> {
 }
 
 /// Shared by producers of one load.
-pub(crate) fn prepared(
-    batch: batch::Batch,
-    acks: i16,
-    topics: &[String],
-    partitions: i32,
-) -> Result<Prepared> {
-    let destinations: Vec<_> = topics
-        .iter()
-        .flat_map(|t| (0..partitions).map(move |p| (t.clone(), p)))
-        .collect();
+pub(crate) fn prepared(batch: batch::Batch, acks: i16, topics: &[String], partitions: i32) -> Result<Prepared> {
+    let destinations: Vec<_> = topics.iter().flat_map(|t| (0..partitions).map(move |p| (t.clone(), p))).collect();
     Prepared::new(Arc::new(batch), acks, &destinations)
 }

@@ -18,22 +18,20 @@ pub(crate) struct Machine {
     /// Soft limit of open files, which nobody raised.
     open_files: Option<u64>,
     java: String,
+    /// Load average of the last minute before anything was started: above 1, others were at work.
+    pub(crate) load_before: f64,
+}
+
+/// The load average of the last minute.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
 fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
-    let text = if output.stdout.is_empty() {
-        output.stderr
-    } else {
-        output.stdout
-    };
-    Some(
-        String::from_utf8_lossy(&text)
-            .lines()
-            .next()?
-            .trim()
-            .to_owned(),
-    )
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    Some(String::from_utf8_lossy(&text).lines().next()?.trim().to_owned())
 }
 
 fn field(text: &str, key: &str) -> Option<String> {
@@ -50,25 +48,17 @@ fn disk(folder: &Path) -> Option<String> {
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|fields| fields.len() > 2 && folder.starts_with(fields[1]))
         .max_by_key(|fields| fields[1].len())?;
-    let device = Path::new(mount[0])
-        .file_name()?
-        .to_string_lossy()
-        .into_owned();
+    let device = Path::new(mount[0]).file_name()?.to_string_lossy().into_owned();
     let model = fs::read_to_string(format!("/sys/block/{device}/device/model")).unwrap_or_default();
-    Some(
-        format!("{} on {} {}", mount[2], mount[0], model.trim())
-            .trim()
-            .to_owned(),
-    )
+    Some(format!("{} on {} {}", mount[2], mount[0], model.trim()).trim().to_owned())
 }
 
 impl Machine {
-    pub(crate) fn describe(folder: &Path) -> Self {
+    pub(crate) fn describe(folder: &Path, load_before: f64) -> Self {
         let unknown = || "unknown".to_owned();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib =
-            field(&memory, "MemTotal").and_then(|m| m.trim_end_matches(" kB").parse::<f64>().ok());
+        let kib = field(&memory, "MemTotal").and_then(|m| m.trim_end_matches(" kB").parse::<f64>().ok());
         Self {
             cpu: field(&cpu, "model name").unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(0, Into::into),
@@ -78,6 +68,7 @@ impl Machine {
             disk: disk(folder).unwrap_or_else(unknown),
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
             java: first_line(Command::new("java").arg("-version")).unwrap_or_else(|| "none".into()),
+            load_before,
         }
     }
 
@@ -90,8 +81,7 @@ impl Machine {
             self.memory_gib,
             self.kernel,
             self.disk,
-            self.open_files
-                .map_or_else(|| "unlimited".into(), |n| n.to_string())
+            self.open_files.map_or_else(|| "unlimited".into(), |n| n.to_string())
         )
     }
 

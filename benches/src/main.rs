@@ -93,11 +93,7 @@ fn main() -> ExitCode {
     match run(&options) {
         Ok(results) => {
             println!("{}", report::text(&results));
-            if results.failures.is_empty() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
+            if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             say(&format!("krocket-bench: {error:#}"));
@@ -107,83 +103,44 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<Results> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the crate has a parent folder")?;
-    let beside = std::env::current_exe()?
-        .parent()
-        .context("the program has a folder")?
-        .to_owned();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate has a parent folder")?;
+    let beside = std::env::current_exe()?.parent().context("the program has a folder")?.to_owned();
     let places = Places {
-        krocket: options
-            .krocket
-            .clone()
-            .unwrap_or_else(|| beside.join("krocket")),
+        krocket: options.krocket.clone().unwrap_or_else(|| beside.join("krocket")),
         kafka_script: repository.join("tests/peers/kafka"),
-        data: options
-            .data
-            .clone()
-            .unwrap_or_else(|| beside.join("bench-data")),
+        data: options.data.clone().unwrap_or_else(|| beside.join("bench-data")),
     };
-    let rows: Vec<Row> = rows::all()
-        .into_iter()
-        .filter(|row| options.rows.is_match(&row.name))
-        .collect();
-    ensure!(
-        !rows.is_empty(),
-        "no row matches {:?}; --list prints their names",
-        options.rows.as_str()
-    );
+    let rows: Vec<Row> = rows::all().into_iter().filter(|row| options.rows.is_match(&row.name)).collect();
+    ensure!(!rows.is_empty(), "no row matches {:?}; --list prints their names", options.rows.as_str());
     let kinds = kinds(options, &places)?;
     fs::create_dir_all(&places.data)?;
     let space = rustix::fs::statvfs(&places.data)?;
     let free = space.f_bavail * space.f_frsize;
-    ensure!(
-        free >= ROOM,
-        "{} has {} GiB free, {} are needed",
-        places.data.display(),
-        free >> 30,
-        ROOM >> 30
-    );
+    ensure!(free >= ROOM, "{} has {} GiB free, {} are needed", places.data.display(), free >> 30, ROOM >> 30);
     ctrlc::set_handler(|| INTERRUPTED.store(true, SeqCst))?;
 
-    let rounds = options
-        .rounds
-        .unwrap_or(if options.quick { 2 } else { 5 })
-        .max(1);
-    let seconds =
-        |quick: f64, full: f64| Duration::from_secs_f64(if options.quick { quick } else { full });
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
+    let seconds = |quick: f64, full: f64| Duration::from_secs_f64(if options.quick { quick } else { full });
     let scale = Scale {
-        window: Window {
-            warm_up: seconds(0.5, 2.0),
-            length: seconds(1.5, 5.0),
-            max_bytes: 3 << 30,
-        },
-        read_bytes: if options.quick {
-            800_000_000
-        } else {
-            2_000_000_000
-        },
+        window: Window { warm_up: seconds(0.5, 2.0), length: seconds(1.5, 5.0), max_bytes: 3 << 30 },
+        read_bytes: if options.quick { 800_000_000 } else { 2_000_000_000 },
     };
-    let mut servers = kinds
-        .iter()
-        .map(|kind| Server::start(*kind, &places))
-        .collect::<Result<Vec<_>>>()?;
+    let load_before = machine::load();
+    if load_before > 1.0 {
+        say(&format!(
+            "something else runs on this machine (load {load_before:.1}): take the numbers with a grain of salt"
+        ));
+    }
+    let mut servers = kinds.iter().map(|kind| Server::start(*kind, &places)).collect::<Result<Vec<_>>>()?;
     say("measuring the machine and warming up");
     let limits = Limits::measure(&places.data, seconds(0.5, 1.5))?;
     for server in &servers {
         measure::warm_up(server, seconds(6.0, 20.0))?;
     }
-    let mut bench = Bench {
-        rounds,
-        scale,
-        notes: Vec::new(),
-        failures: Vec::new(),
-    };
+    let mut bench = Bench { rounds, scale, notes: Vec::new(), failures: Vec::new() };
     let steps = rows.len() * rounds * servers.len();
-    let bar = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}",
-    )?);
+    let bar = ProgressBar::new(steps as u64)
+        .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}")?);
     let mut samples = Vec::new();
     for row in &rows {
         samples.push(bench.row(row, &mut servers, &bar)?);
@@ -195,36 +152,21 @@ fn run(options: &Options) -> Result<Results> {
     let lines: Vec<Line> = rows
         .iter()
         .zip(&samples)
-        .flat_map(|(row, samples)| {
-            samples.lines(
-                row,
-                row.own_sides().as_ref().map_or(&labels[..], |own| own),
-                &limits,
-            )
-        })
+        .flat_map(|(row, samples)| samples.lines(row, row.own_sides().as_ref().map_or(&labels[..], |own| own), &limits))
         .collect();
     let results = Results {
         date: date(),
-        command: std::env::args()
-            .skip(1)
-            .fold("krocket-bench".into(), |all, arg| format!("{all} {arg}")),
+        command: std::env::args().skip(1).fold("krocket-bench".into(), |all, arg| format!("{all} {arg}")),
         quick: options.quick,
         rounds,
-        machine: Machine::describe(&places.data),
+        machine: Machine::describe(&places.data, load_before),
         limits,
         notes: bench.notes,
         failures: bench.failures,
         lines,
     };
-    let whole = options.rows.as_str().is_empty()
-        && options.only.is_none()
-        && !options.quick
-        && kinds.len() == 2;
-    if let Some(path) = options
-        .json
-        .clone()
-        .or_else(|| whole.then(|| repository.join("docs/bench/results.json")))
-    {
+    let whole = options.rows.as_str().is_empty() && options.only.is_none() && !options.quick && kinds.len() == 2;
+    if let Some(path) = options.json.clone().or_else(|| whole.then(|| repository.join("docs/bench/results.json"))) {
         save(&results, &path)?;
     }
     Ok(results)
@@ -235,11 +177,7 @@ fn kinds(options: &Options, places: &Places) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     if options.only != Some(Only::Kafka) {
         let krocket = &places.krocket;
-        ensure!(
-            krocket.exists(),
-            "{} is missing: build it with make, or name it with --krocket",
-            krocket.display()
-        );
+        ensure!(krocket.exists(), "{} is missing: build it with make, or name it with --krocket", krocket.display());
         kinds.push(Kind::Krocket);
     }
     if options.only != Some(Only::Krocket) {
@@ -247,9 +185,7 @@ fn kinds(options: &Options, places: &Places) -> Result<Vec<Kind>> {
             Ok(()) => kinds.push(Kind::Kafka),
             Err(why) => {
                 ensure!(options.only.is_none(), "Kafka can't be started here: {why}");
-                say(&format!(
-                    "Kafka can't be started here, krocket is measured alone: {why}"
-                ));
+                say(&format!("Kafka can't be started here, krocket is measured alone: {why}"));
             }
         }
     }
@@ -283,36 +219,23 @@ impl Bench {
                 }
                 match row.run(server, round, self.scale, kept) {
                     Ok(outcome) => {
-                        outcome
-                            .values
-                            .into_iter()
-                            .for_each(|value| samples.add(value));
+                        outcome.values.into_iter().for_each(|value| samples.add(value));
                         let note = outcome.note.map(|note| format!("{}: {note}", row.name));
-                        self.notes
-                            .extend(note.filter(|note| !self.notes.contains(note)));
+                        self.notes.extend(note.filter(|note| !self.notes.contains(note)));
                     }
                     Err(error) => {
-                        let failure = format!(
-                            "{} on {} in round {}: {error:#}",
-                            row.name,
-                            server.label,
-                            round + 1
-                        );
+                        let failure = format!("{} on {} in round {}: {error:#}", row.name, server.label, round + 1);
                         bar.suspend(|| say(&failure));
                         self.failures.push(failure);
-                        process::cpu_seconds(server.aim.pid).with_context(|| {
-                            format!("{} died; {}", server.label, server.last_words())
-                        })?;
+                        process::cpu_seconds(server.aim.pid)
+                            .with_context(|| format!("{} died; {}", server.label, server.last_words()))?;
                     }
                 }
             }
         }
         for (server, kept) in servers.iter().zip(kept) {
             if let Err(error) = row.finish(server, kept) {
-                self.failures.push(format!(
-                    "{} on {}, cleaning up: {error:#}",
-                    row.name, server.label
-                ));
+                self.failures.push(format!("{} on {}, cleaning up: {error:#}", row.name, server.label));
             }
         }
         Ok(samples)
@@ -320,21 +243,13 @@ impl Bench {
 }
 
 fn date() -> String {
-    let output = Command::new("date")
-        .args(["-u", "+%Y-%m-%dT%H:%M:%SZ"])
-        .output();
-    output.map_or_else(
-        |_| "unknown".into(),
-        |o| String::from_utf8_lossy(&o.stdout).trim().to_owned(),
-    )
+    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output();
+    output.map_or_else(|_| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
 }
 
 /// Writes the JSON, and the charts beside it.
 fn save(results: &Results, path: &Path) -> Result<()> {
-    let folder = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     fs::write(path, serde_json::to_string_pretty(results)? + "\n")
         .with_context(|| format!("writing {}", path.display()))?;
@@ -343,9 +258,6 @@ fn save(results: &Results, path: &Path) -> Result<()> {
             fs::write(folder.join(format!("{}.svg", sheet.file)), chart)?;
         }
     }
-    say(&format!(
-        "wrote {} and the charts beside it",
-        path.display()
-    ));
+    say(&format!("wrote {} and the charts beside it", path.display()));
     Ok(())
 }

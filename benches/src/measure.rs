@@ -45,9 +45,7 @@ pub(crate) struct Kept {
 }
 
 fn now_ms() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_millis() as i64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
 fn new_batch(value: usize, bytes: usize) -> Batch {
@@ -64,68 +62,32 @@ fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Throughput, CPU and memory of a window; the bytes are what the row is about.
-fn values(
-    server: &Server,
-    side: &str,
-    measured: &Measured,
-    records: f64,
-    bytes: f64,
-) -> Result<Vec<Value>> {
-    ensure!(
-        records > 0.0,
-        "nothing went through within {:.1} s",
-        measured.seconds
-    );
+fn values(server: &Server, side: &str, measured: &Measured, records: f64, bytes: f64) -> Result<Vec<Value>> {
+    ensure!(records > 0.0, "nothing went through within {:.1} s", measured.seconds);
     let gigabytes = (measured.sent_bytes + measured.fetched_bytes) / 1e9;
-    let value = |metric, value| Value {
-        side: side.to_owned(),
-        metric,
-        value,
-    };
+    let value = |metric, value| Value { side: side.to_owned(), metric, value };
     Ok(vec![
         value(Metric::MegabytesPerSecond, bytes / 1e6 / measured.seconds),
         value(Metric::RecordsPerSecond, records / measured.seconds),
         value(Metric::CpuPerGigabyte, measured.server_cpu / gigabytes),
-        value(
-            Metric::GeneratorCpuPerGigabyte,
-            measured.generator_cpu / gigabytes,
-        ),
-        value(
-            Metric::PeakMebibytes,
-            process::peak_memory(server.aim.pid)? / f64::from(1 << 20),
-        ),
+        value(Metric::GeneratorCpuPerGigabyte, measured.generator_cpu / gigabytes),
+        value(Metric::PeakMebibytes, process::peak_memory(server.aim.pid)? / f64::from(1 << 20)),
     ])
 }
 
 /// Fails unless the topics hold exactly what was acknowledged.
-fn verify(
-    connection: &mut Connection,
-    topics: &[String],
-    partitions: i32,
-    acknowledged: u64,
-) -> Result<()> {
+fn verify(connection: &mut Connection, topics: &[String], partitions: i32, acknowledged: u64) -> Result<()> {
     let mut held = 0;
     for topic in topics {
-        held += wire::end_offsets(connection, topic, partitions)?
-            .iter()
-            .sum::<i64>() as u64;
+        held += wire::end_offsets(connection, topic, partitions)?.iter().sum::<i64>() as u64;
     }
-    ensure!(
-        held == acknowledged,
-        "{acknowledged} records were acknowledged, but the topic holds {held}"
-    );
+    ensure!(held == acknowledged, "{acknowledged} records were acknowledged, but the topic holds {held}");
     Ok(())
 }
 
 impl Row {
     /// Measures the row once.
-    pub(crate) fn run(
-        &self,
-        server: &Server,
-        round: usize,
-        scale: Scale,
-        kept: &mut Kept,
-    ) -> Result<Outcome> {
+    pub(crate) fn run(&self, server: &Server, round: usize, scale: Scale, kept: &mut Kept) -> Result<Outcome> {
         server.settle()?;
         process::reset_peak(server.aim.pid);
         let topic = format!("bench-{}-{round}", self.slug());
@@ -133,12 +95,7 @@ impl Row {
             Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } => {
                 let mut admin = Connection::open(server.aim.address)?;
                 let topics = [topic];
-                wire::create_topics(
-                    &mut admin,
-                    &topics,
-                    PARTITIONS,
-                    configs(server.kind, self.acks()),
-                )?;
+                wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, self.acks()))?;
                 let (outcome, acknowledged) = self.stream(server, &topics[0], scale.window)?;
                 verify(&mut admin, &topics, PARTITIONS, acknowledged)?;
                 wire::delete_topics(&mut admin, &topics)?;
@@ -152,16 +109,11 @@ impl Row {
     /// Gives back what the row kept.
     pub(crate) fn finish(&self, server: &Server, kept: Kept) -> Result<()> {
         let mut admin = Connection::open(server.aim.address)?;
-        kept.topics
-            .chunks(100)
-            .try_for_each(|topics| wire::delete_topics(&mut admin, topics))
+        kept.topics.chunks(100).try_for_each(|topics| wire::delete_topics(&mut admin, topics))
     }
 
     fn slug(&self) -> String {
-        self.name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-            .collect()
+        self.name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
     }
 
     fn stream(&self, server: &Server, topic: &str, window: Window) -> Result<(Outcome, u64)> {
@@ -171,14 +123,7 @@ impl Row {
             let prepared = prepared(batch, producing.acks, &topics, PARTITIONS)?;
             let stream = Stream::new(&prepared, producing.producers);
             let (in_flight, idempotent) = (producing.in_flight, producing.idempotent);
-            Stream {
-                in_flight,
-                idempotent,
-                consumers,
-                topic: (topic, PARTITIONS),
-                ..stream
-            }
-            .run(server.aim, window)
+            Stream { in_flight, idempotent, consumers, topic: (topic, PARTITIONS), ..stream }.run(server.aim, window)
         };
         match self.work {
             Work::Produce(producing) => {
@@ -188,13 +133,7 @@ impl Row {
             }
             Work::Follow { consumers } => {
                 let (m, acknowledged) = load(Producing::new(1, 1000, 2), consumers)?;
-                let values = values(
-                    server,
-                    &server.label,
-                    &m,
-                    m.fetched_records,
-                    m.fetched_bytes,
-                )?;
+                let values = values(server, &server.label, &m, m.fetched_records, m.fetched_bytes)?;
                 Ok((Outcome { values, note: None }, acknowledged))
             }
             Work::Latency { rate, .. } => latency(server, &topics, self.acks(), rate, window),
@@ -202,13 +141,7 @@ impl Row {
         }
     }
 
-    fn partitions(
-        &self,
-        server: &Server,
-        topic: &str,
-        window: Window,
-        kept: &mut Kept,
-    ) -> Result<Outcome> {
+    fn partitions(&self, server: &Server, topic: &str, window: Window, kept: &mut Kept) -> Result<Outcome> {
         let [wide_side, narrow_side] = self.own_sides().unwrap_or_default();
         let mut admin = Connection::open(server.aim.address)?;
         let mut outcome = Outcome::default();
@@ -219,18 +152,11 @@ impl Row {
                 wire::create_topics(&mut admin, topics, WIDE_PARTITIONS, &[])?;
             }
             let value = WIDE_TOPICS as f64 / start.elapsed().as_secs_f64();
-            outcome.values.push(Value {
-                side: wide_side.clone(),
-                metric: Metric::TopicsPerSecond,
-                value,
-            });
+            outcome.values.push(Value { side: wide_side.clone(), metric: Metric::TopicsPerSecond, value });
         }
         let narrow = [topic.to_owned()];
         wire::create_topics(&mut admin, &narrow, WIDE_PARTITIONS, &[])?;
-        for (side, topics, before) in [
-            (&wide_side, &kept.topics[..], kept.records),
-            (&narrow_side, &narrow[..], 0),
-        ] {
+        for (side, topics, before) in [(&wide_side, &kept.topics[..], kept.records), (&narrow_side, &narrow[..], 0)] {
             let prepared = prepared(new_batch(1000, BATCH), 1, topics, WIDE_PARTITIONS)?;
             let load = Stream::new(&prepared, 4);
             server.settle()?;
@@ -240,57 +166,29 @@ impl Row {
             if topics.len() > 1 {
                 kept.records += acknowledged;
             }
-            outcome
-                .values
-                .extend(values(server, side, &m, m.sent_records, m.sent_bytes)?);
+            outcome.values.extend(values(server, side, &m, m.sent_records, m.sent_bytes)?);
         }
         wire::delete_topics(&mut admin, &narrow)?;
         Ok(outcome)
     }
 }
 
-fn latency(
-    server: &Server,
-    topics: &[String],
-    acks: i16,
-    rate: f64,
-    window: Window,
-) -> Result<(Outcome, u64)> {
+fn latency(server: &Server, topics: &[String], acks: i16, rate: f64, window: Window) -> Result<(Outcome, u64)> {
     let prepared = prepared(new_batch(1000, 1), acks, topics, PARTITIONS)?;
-    let (latencies, m, acknowledged) = Paced {
-        prepared: &prepared,
-        connections: 4,
-        rate,
-    }
-    .run(server.aim, window)?;
+    let (latencies, m, acknowledged) = Paced { prepared: &prepared, connections: 4, rate }.run(server.aim, window)?;
     let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
     let achieved = m.sent_records / m.seconds;
-    let note = (achieved < rate * 0.95)
-        .then(|| format!("{}: only {achieved:.0} of {rate}/s", server.label));
+    let note = (achieved < rate * 0.95).then(|| format!("{}: only {achieved:.0} of {rate}/s", server.label));
     // At a fixed rate the throughput is no result; CPU and memory are.
     values.retain(|v| !v.metric.higher_is_better());
-    for (metric, quantile) in [
-        (Metric::P50, 0.5),
-        (Metric::P99, 0.99),
-        (Metric::P999, 0.999),
-    ] {
+    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
         let value = latencies.value_at_quantile(quantile) as f64 / 1e6;
-        values.push(Value {
-            side: server.label.clone(),
-            metric,
-            value,
-        });
+        values.push(Value { side: server.label.clone(), metric, value });
     }
     Ok((Outcome { values, note }, acknowledged))
 }
 
-fn read(
-    server: &Server,
-    topic: &str,
-    cold: bool,
-    scale: Scale,
-    kept: &mut Kept,
-) -> Result<Outcome> {
+fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept) -> Result<Outcome> {
     let mut admin = Connection::open(server.aim.address)?;
     if kept.topics.is_empty() {
         let topics = [topic.to_owned()];
@@ -298,11 +196,7 @@ fn read(
         let prepared = prepared(new_batch(1000, BATCH), 1, &topics, PARTITIONS)?;
         let fill = Stream::new(&prepared, 4);
         let long = Duration::from_secs(60);
-        let window = Window {
-            warm_up: Duration::ZERO,
-            length: long,
-            max_bytes: scale.read_bytes,
-        };
+        let window = Window { warm_up: Duration::ZERO, length: long, max_bytes: scale.read_bytes };
         kept.records = fill.run(server.aim, window)?.1;
         verify(&mut admin, &topics, PARTITIONS, kept.records)?;
         kept.topics = topics.into();
@@ -313,51 +207,21 @@ fn read(
     process::reset_peak(server.aim.pid);
     let before = process::storage_read(server.aim.pid);
     // What was read once is no longer cold.
-    let length = if cold {
-        Duration::ZERO
-    } else {
-        scale.window.length
-    };
-    let m = read_all(
-        server.aim,
-        &kept.topics[0],
-        PARTITIONS,
-        kept.records,
-        length,
-    )?;
+    let length = if cold { Duration::ZERO } else { scale.window.length };
+    let m = read_all(server.aim, &kept.topics[0], PARTITIONS, kept.records, length)?;
     let from_disk = match (before, process::storage_read(server.aim.pid)) {
         (Some(before), Some(after)) => (after - before) as f64 / m.fetched_bytes,
         _ => 0.0,
     };
-    let note = (cold && from_disk < 0.8).then(|| {
-        format!(
-            "{}: warm, only {:.0} % came from disk",
-            server.label,
-            from_disk * 100.0
-        )
-    });
-    Ok(Outcome {
-        values: values(
-            server,
-            &server.label,
-            &m,
-            m.fetched_records,
-            m.fetched_bytes,
-        )?,
-        note,
-    })
+    let note = (cold && from_disk < 0.8)
+        .then(|| format!("{}: warm, only {:.0} % came from disk", server.label, from_disk * 100.0));
+    Ok(Outcome { values: values(server, &server.label, &m, m.fetched_records, m.fetched_bytes)?, note })
 }
 
 /// Lets a server get going before anything counts, a JIT compiler above all.
 pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
-    let scale = |length| Scale {
-        window: Window {
-            warm_up: Duration::ZERO,
-            length,
-            max_bytes: 2 << 30,
-        },
-        read_bytes: 0,
-    };
+    let scale =
+        |length| Scale { window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 }, read_bytes: 0 };
     let works = [
         Work::Produce(Producing::new(1, 100, 16)),
         Work::Produce(Producing::new(1, 100, 16).singly()),
@@ -366,12 +230,7 @@ pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
     ];
     for (i, work) in works.into_iter().enumerate() {
         let row = Row::new(format!("warm up {i}"), work);
-        row.run(
-            server,
-            0,
-            scale(length / works.len() as u32),
-            &mut Kept::default(),
-        )?;
+        row.run(server, 0, scale(length / works.len() as u32), &mut Kept::default())?;
     }
     Ok(())
 }

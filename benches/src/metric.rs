@@ -33,10 +33,7 @@ impl Metric {
     }
 
     pub(crate) fn higher_is_better(self) -> bool {
-        matches!(
-            self,
-            Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::TopicsPerSecond
-        )
+        matches!(self, Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::TopicsPerSecond)
     }
 
     pub(crate) fn name(self) -> &'static str {

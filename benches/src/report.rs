@@ -15,46 +15,23 @@ pub(crate) struct Sheet {
 
 /// All tables, in their order.
 pub(crate) const SHEETS: &[Sheet] = &[
-    Sheet {
-        title: "Throughput",
-        file: "throughput",
-        metrics: &[Metric::MegabytesPerSecond],
-    },
-    Sheet {
-        title: "Records",
-        file: "records",
-        metrics: &[Metric::RecordsPerSecond],
-    },
+    Sheet { title: "Throughput", file: "throughput", metrics: &[Metric::MegabytesPerSecond] },
+    Sheet { title: "Records", file: "records", metrics: &[Metric::RecordsPerSecond] },
     Sheet {
         title: "Latency from the intended send time",
         file: "latency",
         metrics: &[Metric::P50, Metric::P99, Metric::P999],
     },
-    Sheet {
-        title: "Server CPU per GB",
-        file: "cpu",
-        metrics: &[Metric::CpuPerGigabyte],
-    },
-    Sheet {
-        title: "Peak resident memory",
-        file: "memory",
-        metrics: &[Metric::PeakMebibytes],
-    },
-    Sheet {
-        title: "Topic creation",
-        file: "creation",
-        metrics: &[Metric::TopicsPerSecond],
-    },
+    Sheet { title: "Server CPU per GB", file: "cpu", metrics: &[Metric::CpuPerGigabyte] },
+    Sheet { title: "Peak resident memory", file: "memory", metrics: &[Metric::PeakMebibytes] },
+    Sheet { title: "Topic creation", file: "creation", metrics: &[Metric::TopicsPerSecond] },
 ];
 
 impl Sheet {
     /// The lines of this sheet, grouped by the pair of sides they compare: only those share columns.
     pub(crate) fn groups<'a>(&self, lines: &'a [Line]) -> Vec<(Vec<String>, Vec<&'a Line>)> {
         let mut groups: Vec<(Vec<String>, Vec<&Line>)> = Vec::new();
-        for line in lines
-            .iter()
-            .filter(|line| self.metrics.contains(&line.kind) && !line.sides.is_empty())
-        {
+        for line in lines.iter().filter(|line| self.metrics.contains(&line.kind) && !line.sides.is_empty()) {
             let labels: Vec<String> = line.sides.iter().map(|side| side.label.clone()).collect();
             match groups.iter_mut().find(|(group, _)| *group == labels) {
                 Some((_, lines)) => lines.push(line),
@@ -66,11 +43,7 @@ impl Sheet {
 
     /// The name of a line within this sheet.
     pub(crate) fn line_name(&self, line: &Line) -> String {
-        if self.metrics.len() > 1 {
-            format!("{}, {}", line.row, line.metric)
-        } else {
-            line.row.clone()
-        }
+        if self.metrics.len() > 1 { format!("{}, {}", line.row, line.metric) } else { line.row.clone() }
     }
 }
 
@@ -83,9 +56,7 @@ pub(crate) fn number(value: f64) -> String {
         _ => 3,
     };
     let text = format!("{value:.digits$}");
-    let (whole, fraction) = text
-        .split_once('.')
-        .map_or((&text[..], None), |(w, f)| (w, Some(f)));
+    let (whole, fraction) = text.split_once('.').map_or((&text[..], None), |(w, f)| (w, Some(f)));
     let mut out = String::new();
     for (i, c) in whole.chars().enumerate() {
         if i > 0 && (whole.len() - i) % 3 == 0 && c.is_ascii_digit() {
@@ -105,9 +76,7 @@ fn ratio_cell(ratio: Spread) -> Cell {
         m if m >= 1.0 => Color::Green,
         _ => Color::Red,
     };
-    right(format!("{:.2}×", ratio.median))
-        .fg(color)
-        .add_attribute(Attribute::Bold)
+    right(format!("{:.2}×", ratio.median)).fg(color).add_attribute(Attribute::Bold)
 }
 
 fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
@@ -126,25 +95,15 @@ fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
     table.set_header(header);
     for line in lines {
         let mut cells = vec![Cell::new(sheet.line_name(line))];
-        cells.extend(
-            line.sides
-                .iter()
-                .map(|side| right(number(side.spread.median))),
-        );
+        cells.extend(line.sides.iter().map(|side| right(number(side.spread.median))));
         match line.ratio {
-            Some(ratio) => cells.extend([
-                ratio_cell(ratio),
-                right(format!("{:.2} – {:.2}", ratio.min, ratio.max)),
-            ]),
+            Some(ratio) => cells.extend([ratio_cell(ratio), right(format!("{:.2} – {:.2}", ratio.min, ratio.max))]),
             None if labels.len() == 2 => cells.extend([right("–".into()), right("–".into())]),
             None => {}
         }
         if limited {
-            let shares = line
-                .sides
-                .iter()
-                .filter_map(|side| side.share_of_limit)
-                .map(|s| format!("{:.0} %", s * 100.0));
+            let shares =
+                line.sides.iter().filter_map(|side| side.share_of_limit).map(|s| format!("{:.0} %", s * 100.0));
             cells.push(right(shares.collect::<Vec<_>>().join(" / ")));
             cells.push(Cell::new(line.limit.unwrap_or("–")));
         }
@@ -167,10 +126,13 @@ pub(crate) fn text(results: &Results) -> String {
         number(l.memcpy_mb_s),
     );
     out += "acks=1: written to the OS on both sides. acks=all: krocket's fdatasync beside Kafka's flush.messages=1.\n";
-    out += &format!(
-        "Medians of {} rounds; a ratio above 1 means that the first column is better.\n",
-        results.rounds
-    );
+    out += &format!("Medians of {} rounds; a ratio above 1 means that the first column is better.\n", results.rounds);
+    if results.machine.load_before > 1.0 {
+        out += &format!(
+            "The machine was not idle: load {:.1} before anything was started.\n",
+            results.machine.load_before
+        );
+    }
     for sheet in SHEETS {
         for (labels, lines) in sheet.groups(&results.lines) {
             out += &format!("\n{}\n{}\n", sheet.title, table(sheet, &labels, &lines));

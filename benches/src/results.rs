@@ -22,11 +22,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let middle = sorted.len() / 2;
-        let median = if sorted.len() % 2 == 1 {
-            sorted[middle]
-        } else {
-            (sorted[middle - 1] + sorted[middle]) / 2.0
-        };
+        let median = if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 };
         Some(Self { median, min, max })
     }
 }
@@ -79,11 +75,7 @@ pub(crate) struct Samples(Vec<(Metric, String, Vec<f64>)>);
 
 impl Samples {
     pub(crate) fn add(&mut self, value: Value) {
-        match self
-            .0
-            .iter_mut()
-            .find(|(metric, side, _)| *metric == value.metric && *side == value.side)
-        {
+        match self.0.iter_mut().find(|(metric, side, _)| *metric == value.metric && *side == value.side) {
             Some((_, _, values)) => values.push(value.value),
             None => self.0.push((value.metric, value.side, vec![value.value])),
         }
@@ -97,10 +89,7 @@ impl Samples {
                 metrics.push(*metric);
             }
         }
-        metrics
-            .into_iter()
-            .map(|metric| self.line(row, metric, order, limits))
-            .collect()
+        metrics.into_iter().map(|metric| self.line(row, metric, order, limits)).collect()
     }
 
     fn line(&self, row: &Row, metric: Metric, order: &[String], limits: &Limits) -> Line {
@@ -108,18 +97,10 @@ impl Samples {
         let sides: Vec<Side> = order
             .iter()
             .filter_map(|label| {
-                let (_, _, samples) = self
-                    .0
-                    .iter()
-                    .find(|(m, side, _)| *m == metric && side == label)?;
+                let (_, _, samples) = self.0.iter().find(|(m, side, _)| *m == metric && side == label)?;
                 let spread = Spread::of(samples)?;
                 let share_of_limit = limit.map(|limit| spread.median / limit.of(limits));
-                Some(Side {
-                    label: label.clone(),
-                    spread,
-                    samples: samples.clone(),
-                    share_of_limit,
-                })
+                Some(Side { label: label.clone(), spread, samples: samples.clone(), share_of_limit })
             })
             .collect();
         let ratio = match &sides[..] {
@@ -141,18 +122,9 @@ impl Samples {
 
 fn ratios(metric: Metric, a: &[f64], b: &[f64]) -> Option<Spread> {
     let better = |(a, b): (&f64, &f64)| {
-        if metric.higher_is_better() {
-            a / b
-        } else {
-            b / a
-        }
+        if metric.higher_is_better() { a / b } else { b / a }
     };
-    let finite: Vec<f64> = a
-        .iter()
-        .zip(b)
-        .map(better)
-        .filter(|ratio| ratio.is_finite())
-        .collect();
+    let finite: Vec<f64> = a.iter().zip(b).map(better).filter(|ratio| ratio.is_finite()).collect();
     Spread::of(&finite)
 }
 
@@ -162,28 +134,10 @@ mod tests {
 
     #[test]
     fn ratio_is_pairwise_and_above_one_when_the_first_side_is_better() {
-        let throughput = ratios(
-            Metric::MegabytesPerSecond,
-            &[10.0, 30.0, 20.0],
-            &[10.0, 10.0, 10.0],
-        );
-        assert_eq!(
-            throughput,
-            Some(Spread {
-                median: 2.0,
-                min: 1.0,
-                max: 3.0
-            })
-        );
+        let throughput = ratios(Metric::MegabytesPerSecond, &[10.0, 30.0, 20.0], &[10.0, 10.0, 10.0]);
+        assert_eq!(throughput, Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         let latency = ratios(Metric::P99, &[1.0, 2.0], &[4.0, 4.0]);
-        assert_eq!(
-            latency,
-            Some(Spread {
-                median: 3.0,
-                min: 2.0,
-                max: 4.0
-            })
-        );
+        assert_eq!(latency, Some(Spread { median: 3.0, min: 2.0, max: 4.0 }));
         assert_eq!(ratios(Metric::CpuPerGigabyte, &[0.0], &[0.0]), None);
     }
 }

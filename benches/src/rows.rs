@@ -26,23 +26,12 @@ pub(crate) struct Producing {
 impl Producing {
     /// Ordinary batches, as the Java producer sends them.
     pub(crate) fn new(acks: i16, value: usize, producers: usize) -> Self {
-        Self {
-            acks,
-            value,
-            producers,
-            batch: BATCH,
-            in_flight: IN_FLIGHT,
-            idempotent: false,
-        }
+        Self { acks, value, producers, batch: BATCH, in_flight: IN_FLIGHT, idempotent: false }
     }
 
     /// One record a request, and the next one once it is answered.
     pub(crate) fn singly(self) -> Self {
-        Self {
-            batch: 1,
-            in_flight: 1,
-            ..self
-        }
+        Self { batch: 1, in_flight: 1, ..self }
     }
 }
 
@@ -64,10 +53,7 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn new(name: impl Into<String>, work: Work) -> Self {
-        Self {
-            name: name.into(),
-            work,
-        }
+        Self { name: name.into(), work }
     }
 
     pub(crate) fn acks(&self) -> i16 {
@@ -80,10 +66,9 @@ impl Row {
     pub(crate) fn limit(&self) -> Option<Limit> {
         match self.work {
             Work::Produce(Producing { acks: -1, .. }) => Some(Limit::DiskSyncWrite),
-            Work::Produce(_)
-            | Work::Follow { .. }
-            | Work::Read { cold: false }
-            | Work::Partitions => Some(Limit::LoopbackTcp),
+            Work::Produce(_) | Work::Follow { .. } | Work::Read { cold: false } | Work::Partitions => {
+                Some(Limit::LoopbackTcp)
+            }
             Work::Read { cold: true } => Some(Limit::DiskRead),
             Work::Latency { .. } => None,
         }
@@ -97,12 +82,8 @@ impl Row {
     /// Labels of the two sides of a row that compares krocket with itself.
     pub(crate) fn own_sides(&self) -> Option<[String; 2]> {
         let wide = WIDE_TOPICS * WIDE_PARTITIONS as usize;
-        matches!(self.work, Work::Partitions).then(|| {
-            [
-                format!("krocket, {wide} partitions"),
-                format!("krocket, {WIDE_PARTITIONS} partitions"),
-            ]
-        })
+        matches!(self.work, Work::Partitions)
+            .then(|| [format!("krocket, {wide} partitions"), format!("krocket, {WIDE_PARTITIONS} partitions")])
     }
 }
 
@@ -114,58 +95,25 @@ pub(crate) fn all() -> Vec<Row> {
         for (value, size) in [(100, "100 B"), (1000, "1 KB")] {
             for producers in [1, 16] {
                 let work = Work::Produce(Producing::new(acks, value, producers));
-                rows.push(Row::new(
-                    format!("produce {named} {size} x{producers}"),
-                    work,
-                ));
+                rows.push(Row::new(format!("produce {named} {size} x{producers}"), work));
             }
         }
         if acks == -1 {
-            let idempotent = Producing {
-                idempotent: true,
-                ..Producing::new(acks, 1000, 16)
-            };
-            rows.push(Row::new(
-                format!("produce {named} 1 KB x16, idempotent"),
-                Work::Produce(idempotent),
-            ));
+            let idempotent = Producing { idempotent: true, ..Producing::new(acks, 1000, 16) };
+            rows.push(Row::new(format!("produce {named} 1 KB x16, idempotent"), Work::Produce(idempotent)));
         }
-        let big = Producing {
-            batch: BIG_BATCH,
-            ..Producing::new(acks, 1000, 4)
-        };
-        rows.push(Row::new(
-            format!("produce {named} 1 KB x4, 1 MB batches"),
-            Work::Produce(big),
-        ));
+        let big = Producing { batch: BIG_BATCH, ..Producing::new(acks, 1000, 4) };
+        rows.push(Row::new(format!("produce {named} 1 KB x4, 1 MB batches"), Work::Produce(big)));
         let single = Producing::new(acks, 100, 100).singly();
-        rows.push(Row::new(
-            format!("produce {named} 100 B x100, single records"),
-            Work::Produce(single),
-        ));
+        rows.push(Row::new(format!("produce {named} 100 B x100, single records"), Work::Produce(single)));
     }
     for consumers in [1, 10] {
-        rows.push(Row::new(
-            format!("fetch tail x{consumers}"),
-            Work::Follow { consumers },
-        ));
+        rows.push(Row::new(format!("fetch tail x{consumers}"), Work::Follow { consumers }));
     }
     rows.push(Row::new("fetch cached", Work::Read { cold: false }));
     rows.push(Row::new("fetch cold", Work::Read { cold: true }));
-    rows.push(Row::new(
-        "latency acks=1 2000/s",
-        Work::Latency {
-            acks: 1,
-            rate: 2000.0,
-        },
-    ));
-    rows.push(Row::new(
-        "latency acks=all 200/s",
-        Work::Latency {
-            acks: -1,
-            rate: 200.0,
-        },
-    ));
+    rows.push(Row::new("latency acks=1 2000/s", Work::Latency { acks: 1, rate: 2000.0 }));
+    rows.push(Row::new("latency acks=all 200/s", Work::Latency { acks: -1, rate: 200.0 }));
     rows.push(Row::new("partitions", Work::Partitions));
     rows
 }

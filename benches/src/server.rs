@@ -51,9 +51,7 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) fn start(kind: Kind, places: &Places) -> Result<Self> {
-        let folder = places
-            .data
-            .join(format!("{kind:?}-{}", std::process::id()).to_lowercase());
+        let folder = places.data.join(format!("{kind:?}-{}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut server = Self {
@@ -78,13 +76,7 @@ impl Server {
         let log_path = self.folder.join("krocket.log");
         let log = File::create(&log_path)?;
         let child = Command::new(&self.binary)
-            .args([
-                "serve",
-                "--listen",
-                &address.to_string(),
-                "--http",
-                &format!("127.0.0.1:{}", free_port()?),
-            ])
+            .args(["serve", "--listen", &address.to_string(), "--http", &format!("127.0.0.1:{}", free_port()?)])
             .arg("--data-dir")
             .arg(self.folder.join("data"))
             .stdin(Stdio::null())
@@ -97,16 +89,9 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(20);
         while !wire::answers(address) {
             if let Some(status) = child.try_wait()? {
-                bail!(
-                    "krocket ended with {status}: {}",
-                    fs::read_to_string(&log_path)?.trim()
-                );
+                bail!("krocket ended with {status}: {}", fs::read_to_string(&log_path)?.trim());
             }
-            ensure!(
-                Instant::now() < deadline,
-                "krocket does not answer on {address}; see {}",
-                log_path.display()
-            );
+            ensure!(Instant::now() < deadline, "krocket does not answer on {address}; see {}", log_path.display());
             thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -116,26 +101,14 @@ impl Server {
         let version = run(Command::new(&self.script).arg("version"))?;
         self.label = format!("Kafka {version}");
         let mut command = Command::new(&self.script);
-        command
-            .args([
-                "start",
-                "--port",
-                &self.aim.address.port().to_string(),
-                "--dir",
-            ])
-            .arg(&self.folder);
-        self.aim.pid = run(&mut command)?
-            .parse()
-            .context("the script's answer isn't a pid")?;
+        command.args(["start", "--port", &self.aim.address.port().to_string(), "--dir"]).arg(&self.folder);
+        self.aim.pid = run(&mut command)?.parse().context("the script's answer isn't a pid")?;
         Ok(())
     }
 
     /// Stops and starts krocket with an empty folder; for space that its cleaner has not given back yet.
     pub(crate) fn renew(&mut self) -> Result<()> {
-        ensure!(
-            self.kind == Kind::Krocket,
-            "only krocket starts quickly enough"
-        );
+        ensure!(self.kind == Kind::Krocket, "only krocket starts quickly enough");
         self.stop();
         fs::remove_dir_all(&self.folder)?;
         fs::create_dir_all(&self.folder)?;
@@ -144,10 +117,7 @@ impl Server {
 
     /// Bytes in the folder.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        files(&self.folder)
-            .iter()
-            .filter_map(|path| Some(path.metadata().ok()?.len()))
-            .sum()
+        files(&self.folder).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
     }
 
     /// Waits until everything written is on disk, so that one server's writeback isn't another's load.
@@ -190,9 +160,7 @@ impl Server {
             let _ = child.wait();
         }
         if self.kind == Kind::Kafka {
-            let _ = run(Command::new(&self.script)
-                .args(["stop", "--dir"])
-                .arg(&self.folder));
+            let _ = run(Command::new(&self.script).args(["stop", "--dir"]).arg(&self.folder));
         }
     }
 }
@@ -214,23 +182,16 @@ fn notice(folder: &Path) {
 
 /// Whether Kafka can run here; the sentence says what is missing.
 pub(crate) fn kafka_available(places: &Places) -> Result<(), String> {
-    run(Command::new(&places.kafka_script).arg("fetch"))
-        .map(drop)
-        .map_err(|error| format!("{error:#}"))?;
+    run(Command::new(&places.kafka_script).arg("fetch")).map(drop).map_err(|error| format!("{error:#}"))?;
     match Command::new("java").arg("-version").output() {
         Ok(output) if output.status.success() => Ok(()),
-        _ => {
-            Err("java is missing: install it (Debian: apt-get install default-jre-headless)".into())
-        }
+        _ => Err("java is missing: install it (Debian: apt-get install default-jre-headless)".into()),
     }
 }
 
 /// Runs a helper; its standard output without the last newline, or its words of complaint.
 fn run(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("running {command:?}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", complaint.trim());
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

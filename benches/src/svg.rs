@@ -17,9 +17,7 @@ fn color(label: &str, index: usize) -> &'static str {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The chart of a sheet, or nothing when the run has no line for it.
@@ -31,11 +29,7 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
         legend(&mut body, &mut y, labels);
         for line in lines {
             // Rows differ by powers of ten: two sides are scaled to each other.
-            let max = if line.sides.len() > 1 {
-                scale(&[*line])
-            } else {
-                scale(lines)
-            };
+            let max = if line.sides.len() > 1 { scale(&[*line]) } else { scale(lines) };
             bars(&mut body, &mut y, &sheet.line_name(line), line, max);
         }
         y += 10.0;
@@ -44,15 +38,7 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
         return None;
     }
     let unit = groups[0].1.first().map_or("", |line| line.unit);
-    let better = if groups[0]
-        .1
-        .first()
-        .is_some_and(|line| line.higher_is_better)
-    {
-        "more"
-    } else {
-        "less"
-    };
+    let better = if groups[0].1.first().is_some_and(|line| line.higher_is_better) { "more" } else { "less" };
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
@@ -70,11 +56,7 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
 
 /// The greatest value that has to fit.
 fn scale(lines: &[&Line]) -> f64 {
-    lines
-        .iter()
-        .flat_map(|line| &line.sides)
-        .map(|side| side.spread.max)
-        .fold(f64::MIN_POSITIVE, f64::max)
+    lines.iter().flat_map(|line| &line.sides).map(|side| side.spread.max).fold(f64::MIN_POSITIVE, f64::max)
 }
 
 fn legend(out: &mut String, y: &mut f64, labels: &[String]) {
@@ -96,12 +78,7 @@ fn legend(out: &mut String, y: &mut f64, labels: &[String]) {
 fn bars(out: &mut String, y: &mut f64, name: &str, line: &Line, max: f64) {
     let height = BAR * line.sides.len() as f64;
     let middle = *y + height / 2.0 + 4.0;
-    let _ = writeln!(
-        out,
-        "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>",
-        LEFT - 10.0,
-        escape(name)
-    );
+    let _ = writeln!(out, "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>", LEFT - 10.0, escape(name));
     for (i, side) in line.sides.iter().enumerate() {
         let color = color(&side.label, i);
         let top = *y + BAR * i as f64;

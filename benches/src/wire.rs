@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
-    ListOffsetsRequest, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader, TopicName,
     create_topics_request::{CreatableTopic, CreatableTopicConfig},
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     produce_request::{PartitionProduceData, TopicProduceData},
@@ -59,16 +59,11 @@ pub(crate) fn check(code: i16, what: &str) -> Result<()> {
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Result<Self> {
-        let stream =
-            TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+        let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
-        Ok(Self {
-            read: BufReader::with_capacity(16 * 1024, stream),
-            buffer: Buffer::default(),
-            correlation: 0,
-        })
+        Ok(Self { read: BufReader::with_capacity(16 * 1024, stream), buffer: Buffer::default(), correlation: 0 })
     }
 
     /// The socket again, for a thread that only writes.
@@ -83,11 +78,7 @@ impl Connection {
         self.read.get_mut().write_all(&frame)?;
         let body = self.receive()?;
         let (correlation, response) = decode::<R>(body, version)?;
-        ensure!(
-            correlation == self.correlation,
-            "correlation id {correlation}, expected {}",
-            self.correlation
-        );
+        ensure!(correlation == self.correlation, "correlation id {correlation}, expected {}", self.correlation);
         Ok(response)
     }
 
@@ -104,9 +95,7 @@ impl Connection {
         if bytes.len() < length {
             bytes.resize(length, 0);
         }
-        self.read
-            .read_exact(&mut bytes[..length])
-            .map_err(explain)?;
+        self.read.read_exact(&mut bytes[..length]).map_err(explain)?;
         Ok(Bytes::from_owner(self.buffer.clone()).slice(..length))
     }
 }
@@ -137,16 +126,12 @@ fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Result<Vec<
 
 fn decode<R: Request>(mut body: Bytes, version: i16) -> Result<(i32, R::Response)> {
     let header = ResponseHeader::decode(&mut body, R::Response::header_version(version))?;
-    Ok((
-        header.correlation_id,
-        R::Response::decode(&mut body, version)?,
-    ))
+    Ok((header.correlation_id, R::Response::decode(&mut body, version)?))
 }
 
 /// Whether somebody answers ApiVersions there.
 pub(crate) fn answers(address: SocketAddr) -> bool {
-    let ask =
-        || -> Result<_> { Connection::open(address)?.call(0, &ApiVersionsRequest::default()) };
+    let ask = || -> Result<_> { Connection::open(address)?.call(0, &ApiVersionsRequest::default()) };
     ask().is_ok_and(|response| response.error_code == 0)
 }
 
@@ -159,11 +144,7 @@ pub(crate) fn create_topics(
 ) -> Result<()> {
     let configs: Vec<_> = configs
         .iter()
-        .map(|(key, value)| {
-            CreatableTopicConfig::default()
-                .with_name(name(key))
-                .with_value(Some(name(value)))
-        })
+        .map(|(key, value)| CreatableTopicConfig::default().with_name(name(key)).with_value(Some(name(value))))
         .collect();
     let topics = names.iter().map(|topic| {
         CreatableTopic::default()
@@ -172,31 +153,18 @@ pub(crate) fn create_topics(
             .with_replication_factor(1)
             .with_configs(configs.clone())
     });
-    let request = CreateTopicsRequest::default()
-        .with_topics(topics.collect())
-        .with_timeout_ms(60_000);
+    let request = CreateTopicsRequest::default().with_topics(topics.collect()).with_timeout_ms(60_000);
     let response = connection.call(7, &request)?;
-    ensure!(
-        response.topics.len() == names.len(),
-        "{} topics asked, {} answered",
-        names.len(),
-        response.topics.len()
-    );
+    ensure!(response.topics.len() == names.len(), "{} topics asked, {} answered", names.len(), response.topics.len());
     for topic in &response.topics {
         let message = topic.error_message.as_ref().map_or("", |m| m.as_str());
-        check(
-            topic.error_code,
-            &format!("creating topic {} {message}", topic.name.as_str()),
-        )?;
+        check(topic.error_code, &format!("creating topic {} {message}", topic.name.as_str()))?;
     }
     let deadline = Instant::now() + Duration::from_secs(30);
     for topic in names {
         // Kafka's CreateTopics answers before its partitions have a leader.
         while let Err(error) = end_offsets(connection, topic, partitions) {
-            ensure!(
-                Instant::now() < deadline,
-                "topic {topic} does not become ready: {error}"
-            );
+            ensure!(Instant::now() < deadline, "topic {topic} does not become ready: {error}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -214,40 +182,21 @@ pub(crate) fn delete_topics(connection: &mut Connection, names: &[String]) -> Re
 }
 
 /// The end offset of each partition, in the order of the partitions.
-pub(crate) fn end_offsets(
-    connection: &mut Connection,
-    topic: &str,
-    partitions: i32,
-) -> Result<Vec<i64>> {
+pub(crate) fn end_offsets(connection: &mut Connection, topic: &str, partitions: i32) -> Result<Vec<i64>> {
     let asked = (0..partitions).map(|p| {
-        ListOffsetsPartition::default()
-            .with_partition_index(p)
-            .with_current_leader_epoch(-1)
-            .with_timestamp(-1)
+        ListOffsetsPartition::default().with_partition_index(p).with_current_leader_epoch(-1).with_timestamp(-1)
     });
     let request = ListOffsetsRequest::default()
         .with_replica_id((-1).into())
-        .with_topics(vec![
-            ListOffsetsTopic::default()
-                .with_name(topic_name(topic))
-                .with_partitions(asked.collect()),
-        ]);
+        .with_topics(vec![ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(asked.collect())]);
     let response = connection.call(7, &request)?;
     let mut ends = vec![-1; partitions as usize];
     for partition in response.topics.iter().flat_map(|t| &t.partitions) {
-        check(
-            partition.error_code,
-            &format!("end of {topic}-{}", partition.partition_index),
-        )?;
-        let slot = ends
-            .get_mut(partition.partition_index as usize)
-            .context("a partition nobody asked for")?;
+        check(partition.error_code, &format!("end of {topic}-{}", partition.partition_index))?;
+        let slot = ends.get_mut(partition.partition_index as usize).context("a partition nobody asked for")?;
         *slot = partition.offset;
     }
-    ensure!(
-        ends.iter().all(|end| *end >= 0),
-        "not every partition of {topic} was answered"
-    );
+    ensure!(ends.iter().all(|end| *end >= 0), "not every partition of {topic} was answered");
     Ok(ends)
 }
 
@@ -260,32 +209,19 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// `destinations` are the (topic, partition) pairs that senders take in turn.
-    pub(crate) fn new(
-        batch: Arc<Batch>,
-        acks: i16,
-        destinations: &[(String, i32)],
-    ) -> Result<Self> {
+    pub(crate) fn new(batch: Arc<Batch>, acks: i16, destinations: &[(String, i32)]) -> Result<Self> {
         let mut heads = Vec::with_capacity(destinations.len());
         let mut tail = Vec::new();
         for (topic, partition) in destinations {
-            let data = PartitionProduceData::default()
-                .with_index(*partition)
-                .with_records(Some(batch.bytes.clone()));
-            let topic = TopicProduceData::default()
-                .with_name(topic_name(topic))
-                .with_partition_data(vec![data]);
-            let request = ProduceRequest::default()
-                .with_acks(acks)
-                .with_timeout_ms(30_000)
-                .with_topic_data(vec![topic]);
+            let data = PartitionProduceData::default().with_index(*partition).with_records(Some(batch.bytes.clone()));
+            let topic = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data]);
+            let request =
+                ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(vec![topic]);
             let frame = frame(PRODUCE, 0, &request)?;
             // Three empty tag sections end the request: of the partition, of the topic and of the request.
             let end = frame.len() - 3;
             let start = end - batch.bytes.len();
-            ensure!(
-                frame[start..end] == batch.bytes[..],
-                "the batch isn't where it was expected in the request"
-            );
+            ensure!(frame[start..end] == batch.bytes[..], "the batch isn't where it was expected in the request");
             heads.push(frame[..start].to_vec());
             tail = frame[end..].to_vec();
         }
@@ -297,12 +233,7 @@ impl Prepared {
     }
 
     /// Sends the request for `destination`; `correlation` comes back in the response.
-    pub(crate) fn send(
-        &self,
-        out: &mut TcpStream,
-        destination: usize,
-        correlation: i32,
-    ) -> Result<()> {
+    pub(crate) fn send(&self, out: &mut TcpStream, destination: usize, correlation: i32) -> Result<()> {
         self.send_batch(out, destination, correlation, &self.batch.bytes)
     }
 
@@ -314,10 +245,7 @@ impl Prepared {
         correlation: i32,
         producer: &mut Producer,
     ) -> Result<()> {
-        let sequence = producer
-            .sequences
-            .get_mut(destination)
-            .context("no such destination")?;
+        let sequence = producer.sequences.get_mut(destination).context("no such destination")?;
         producer.batch.clear();
         producer.batch.extend_from_slice(&self.batch.bytes);
         batch::stamp(&mut producer.batch, producer.id, producer.epoch, *sequence);
@@ -325,13 +253,7 @@ impl Prepared {
         self.send_batch(out, destination, correlation, &producer.batch)
     }
 
-    fn send_batch(
-        &self,
-        out: &mut TcpStream,
-        destination: usize,
-        correlation: i32,
-        batch: &[u8],
-    ) -> Result<()> {
+    fn send_batch(&self, out: &mut TcpStream, destination: usize, correlation: i32, batch: &[u8]) -> Result<()> {
         let mut head = self.heads[destination].clone();
         head[8..12].copy_from_slice(&correlation.to_be_bytes());
         let parts = [&head[..], batch, &self.tail[..]];
@@ -364,9 +286,7 @@ impl Producer {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut response = connection.call(4, &request)?;
         // Kafka says so while it fetches its first block of producer ids.
-        while response.error_code == ResponseError::CoordinatorLoadInProgress.code()
-            && Instant::now() < deadline
-        {
+        while response.error_code == ResponseError::CoordinatorLoadInProgress.code() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
             response = connection.call(4, &request)?;
         }
@@ -386,14 +306,8 @@ pub(crate) fn acknowledged(body: Bytes) -> Result<i32> {
     let mut answered = 0;
     for topic in &response.responses {
         for partition in &topic.partition_responses {
-            check(
-                partition.error_code,
-                &format!("producing to {}-{}", topic.name.as_str(), partition.index),
-            )?;
-            ensure!(
-                partition.base_offset >= 0,
-                "an acknowledged batch has no offset"
-            );
+            check(partition.error_code, &format!("producing to {}-{}", topic.name.as_str(), partition.index))?;
+            ensure!(partition.base_offset >= 0, "an acknowledged batch has no offset");
             answered += 1;
         }
     }
