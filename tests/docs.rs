@@ -80,7 +80,8 @@ fn apis() -> String {
     );
     for api in TABLE {
         let name = format!("{:?}", api.key);
-        writeln!(page, "| {} | {name} | {}-{} | {} |", api.key as i16, api.min, api.max, api.left_out).expect("a String");
+        writeln!(page, "| {} | {name} | {}-{} | {} |", api.key as i16, api.min, api.max, api.left_out)
+            .expect("a String");
     }
     page.push_str("\n## Not served\n\n| key | API | why |\n|---:|---|---|\n");
     for (key, why) in NOT_SERVED {

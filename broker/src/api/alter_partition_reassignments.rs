@@ -50,9 +50,7 @@ fn check(broker: &Broker, name: &str, partition: &ReassignablePartition) -> Resu
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::alter_partition_reassignments_request::ReassignableTopic;
-    use kafka_protocol::messages::{
-        BrokerId, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse,
-    };
+    use kafka_protocol::messages::{BrokerId, ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
     use krocket_protocol::ApiKey;
 
     use super::*;

@@ -74,9 +74,8 @@ impl TestBroker {
             .with_resource_type(kind)
             .with_resource_name(text(name))
             .with_configs(configs.collect());
-        let request = IncrementalAlterConfigsRequest::default()
-            .with_resources(vec![resource])
-            .with_validate_only(validate_only);
+        let request =
+            IncrementalAlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(validate_only);
         let response: IncrementalAlterConfigsResponse = self.ask(ApiKey::IncrementalAlterConfigs, 1, request).await;
         let response = &response.responses[0];
         match error(response.error_code) {
@@ -96,9 +95,8 @@ impl TestBroker {
         configs: &[(&'static str, Option<&'static str>)],
         version: i16,
     ) -> Result<(), (ErrorCode, String)> {
-        let configs = configs
-            .iter()
-            .map(|(key, value)| Replacement::default().with_name(text(key)).with_value(value.map(text)));
+        let configs =
+            configs.iter().map(|(key, value)| Replacement::default().with_name(text(key)).with_value(value.map(text)));
         let resource = AlterConfigsResource::default()
             .with_resource_type(kind)
             .with_resource_name(text(name))
@@ -129,7 +127,8 @@ async fn no_field_of_a_topics_configs_is_blank() {
             }
         }
         let retention = result.configs.iter().find(|config| config.name.as_str() == "retention.ms").expect("a row");
-        let synonyms: Vec<_> = retention.synonyms.iter().map(|s| (s.name.as_str(), s.value.as_deref(), s.source)).collect();
+        let synonyms: Vec<_> =
+            retention.synonyms.iter().map(|s| (s.name.as_str(), s.value.as_deref(), s.source)).collect();
         assert_eq!(synonyms, [("retention.ms", Some("5"), 1), ("log.retention.ms", Some("604800000"), 5)]);
     }
 }
@@ -138,7 +137,8 @@ async fn no_field_of_a_topics_configs_is_blank() {
 async fn keys_and_details_are_told_as_asked() {
     let broker = TestBroker::start().await;
     broker.topic("t").await;
-    for (keys, count) in [(Some(vec!["retention.ms", "nothing"]), 1), (Some(vec![]), crate::config::topic::TABLE.len())] {
+    for (keys, count) in [(Some(vec!["retention.ms", "nothing"]), 1), (Some(vec![]), crate::config::topic::TABLE.len())]
+    {
         let resource = DescribeConfigsResource::default()
             .with_resource_type(TOPIC)
             .with_resource_name(text("t"))
@@ -248,7 +248,13 @@ async fn what_cannot_be_set_says_why_and_changes_nothing() {
         (BROKER, "7", vec![("nothing", SET, Some("9"))], ErrorCode::InvalidRequest, "Unknown broker config name"),
         (BROKER, "8", vec![("log.retention.ms", SET, Some("9"))], ErrorCode::InvalidRequest, "expected 7"),
         (GROUP, "g", vec![("share.session.timeout.ms", SET, Some("9"))], ErrorCode::InvalidConfig, "Unknown group"),
-        (GROUP, "g", vec![("consumer.session.timeout.ms", SET, Some("9"))], ErrorCode::InvalidConfig, "group.consumer.min"),
+        (
+            GROUP,
+            "g",
+            vec![("consumer.session.timeout.ms", SET, Some("9"))],
+            ErrorCode::InvalidConfig,
+            "group.consumer.min",
+        ),
         (BROKER_LOGGER, "7", vec![("root", SET, Some("INFO"))], ErrorCode::InvalidRequest, "cannot be changed"),
     ];
     for (kind, name, ops, code, why) in cases {
@@ -290,9 +296,8 @@ async fn the_broker_tells_how_it_was_started() {
     assert_eq!(broker.describe(BROKER, "7", "num.partitions").await, ("6".to_owned(), 4));
     assert!(broker.describe(BROKER, "7", "log.dirs").await.0.starts_with('/'));
     let result = broker.describe_at(4, BROKER, "7").await;
-    let read_only = |name: &str| {
-        result.configs.iter().find(|config| config.name.as_str() == name).expect("a config").read_only
-    };
+    let read_only =
+        |name: &str| result.configs.iter().find(|config| config.name.as_str() == name).expect("a config").read_only;
     assert!(read_only("num.partitions") && !read_only("log.retention.ms"));
     assert!(result.configs.iter().all(|config| config.value.as_deref().is_some_and(|value| !value.is_empty())));
 }
@@ -310,7 +315,10 @@ async fn group_configs_are_kept_and_listed() {
         let request = ListConfigResourcesRequest::default().with_resource_types(kinds);
         let response: ListConfigResourcesResponse = broker.ask(ApiKey::ListConfigResources, version, request).await;
         let resources = response.config_resources.into_iter();
-        (error(response.error_code), resources.map(|each| format!("{} {}", each.resource_type, each.resource_name.as_str())).collect::<Vec<_>>())
+        (
+            error(response.error_code),
+            resources.map(|each| format!("{} {}", each.resource_type, each.resource_name.as_str())).collect::<Vec<_>>(),
+        )
     };
     assert_eq!(list(1, vec![]).await, (None, ["32 g", "8 7", "4 7", "2 t"].map(str::to_owned).to_vec()));
     assert_eq!(list(1, vec![GROUP]).await, (None, vec!["32 g".to_owned()]));
@@ -356,7 +364,8 @@ impl Loggers for Levels {
 
 #[tokio::test]
 async fn log_levels_change_while_the_broker_runs() {
-    let levels = Levels(Mutex::new(vec![("root".to_owned(), "INFO".to_owned()), ("krocket".to_owned(), "INFO".to_owned())]));
+    let levels =
+        Levels(Mutex::new(vec![("root".to_owned(), "INFO".to_owned()), ("krocket".to_owned(), "INFO".to_owned())]));
     let settings = Settings { node_id: 7, loggers: Some(Arc::new(levels)), ..Settings::default() };
     let broker = TestBroker::settings(settings).await;
     assert_eq!(broker.describe(BROKER_LOGGER, "7", "krocket").await, ("INFO".to_owned(), 6));

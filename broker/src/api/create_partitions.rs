@@ -100,11 +100,16 @@ mod tests {
     }
 
     fn assigned(name: &'static str, count: i32, replicas: &[&[BrokerId]]) -> CreatePartitionsTopic {
-        let assignments = replicas.iter().map(|ids| CreatePartitionsAssignment::default().with_broker_ids(ids.to_vec()));
+        let assignments =
+            replicas.iter().map(|ids| CreatePartitionsAssignment::default().with_broker_ids(ids.to_vec()));
         grow(name, count).with_assignments(Some(assignments.collect()))
     }
 
-    async fn ask(broker: &TestBroker, version: i16, topics: Vec<CreatePartitionsTopic>) -> Vec<CreatePartitionsTopicResult> {
+    async fn ask(
+        broker: &TestBroker,
+        version: i16,
+        topics: Vec<CreatePartitionsTopic>,
+    ) -> Vec<CreatePartitionsTopicResult> {
         let request = CreatePartitionsRequest::default().with_topics(topics);
         broker.ask::<_, CreatePartitionsResponse>(ApiKey::CreatePartitions, version, request).await.results
     }

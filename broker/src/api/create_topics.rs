@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
+use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use kafka_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
-use kafka_protocol::messages::BrokerId;
 use krocket_protocol::ErrorCode;
 use krocket_stack::Head;
 
@@ -257,7 +257,10 @@ mod tests {
                 let find = |name: &str| configs.iter().find(|config| config.name.as_str() == name).expect("a config");
                 let retention = find("retention.ms");
                 assert_eq!((retention.value.as_deref(), retention.config_source), (Some("5"), 1));
-                assert_eq!((find("cleanup.policy").value.as_deref(), find("cleanup.policy").config_source), (Some("delete"), 5));
+                assert_eq!(
+                    (find("cleanup.policy").value.as_deref(), find("cleanup.policy").config_source),
+                    (Some("delete"), 5)
+                );
             }
             if version >= 7 {
                 assert_eq!(result.topic_id, there.id);
@@ -279,7 +282,11 @@ mod tests {
             (new("t").with_num_partitions(100_001), ErrorCode::PolicyViolation, "Excessively large"),
             (new("t").with_replication_factor(0), ErrorCode::InvalidReplicationFactor, "larger than 0"),
             (new("t").with_replication_factor(3), ErrorCode::InvalidReplicationFactor, "only 1 broker(s)"),
-            (new("t").with_configs(vec![config("x", Some("1"))]), ErrorCode::InvalidConfig, "Unknown topic config name: x"),
+            (
+                new("t").with_configs(vec![config("x", Some("1"))]),
+                ErrorCode::InvalidConfig,
+                "Unknown topic config name: x",
+            ),
             (new("t").with_configs(vec![config("retention.ms", Some("x"))]), ErrorCode::InvalidConfig, "Not a number"),
             (new("t").with_configs(vec![config("retention.ms", None)]), ErrorCode::InvalidConfig, "Null value"),
             (assigned(&[&[BrokerId(8)]]), ErrorCode::InvalidReplicaAssignment, "broker 8"),
@@ -306,12 +313,15 @@ mod tests {
         let topics = vec![new("twice"), new("good"), new("twice"), new("x.y"), new("x_y")];
         let results = create(&broker, 7, topics).await;
         let told: Vec<_> = results.iter().map(|result| (result.name.as_str(), error(result.error_code))).collect();
-        assert_eq!(told, [
-            ("twice", Some(ErrorCode::InvalidRequest)),
-            ("good", None),
-            ("x.y", None),
-            ("x_y", Some(ErrorCode::InvalidTopicException)),
-        ]);
+        assert_eq!(
+            told,
+            [
+                ("twice", Some(ErrorCode::InvalidRequest)),
+                ("good", None),
+                ("x.y", None),
+                ("x_y", Some(ErrorCode::InvalidTopicException)),
+            ]
+        );
         let names: Vec<_> = broker.broker.topics.all().iter().map(|topic| topic.name.clone()).collect();
         assert_eq!(names, ["good", "x.y"]);
     }

@@ -51,9 +51,7 @@ fn find(topics: &Topics, wanted: &Wanted) -> Result<Arc<Topic>, ApiError> {
     match (&wanted.name, wanted.id.is_nil()) {
         (Some(name), true) => topics.get(name).ok_or(ErrorCode::UnknownTopicOrPartition.into()),
         (None, false) => topics.by_id(wanted.id).ok_or(ErrorCode::UnknownTopicId.into()),
-        (None, true) => {
-            Err(ApiError::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified."))
-        }
+        (None, true) => Err(ApiError::new(ErrorCode::InvalidRequest, "Neither topic name nor id were specified.")),
         (Some(_), false) => {
             Err(ApiError::new(ErrorCode::InvalidRequest, "You may not specify both topic name and topic id."))
         }
@@ -170,15 +168,18 @@ mod tests {
             .map(|result| (result.name.as_deref().map(|name| name.to_string()), error(result.error_code)))
             .collect();
         let name = |name: &str| Some(name.to_owned());
-        assert_eq!(told, [
-            (name("none"), Some(ErrorCode::UnknownTopicOrPartition)),
-            (None, Some(ErrorCode::UnknownTopicId)),
-            (None, invalid),
-            (name("keep"), invalid),
-            (name("a"), invalid),
-            (name("b"), invalid),
-            (None, invalid),
-        ]);
+        assert_eq!(
+            told,
+            [
+                (name("none"), Some(ErrorCode::UnknownTopicOrPartition)),
+                (None, Some(ErrorCode::UnknownTopicId)),
+                (None, invalid),
+                (name("keep"), invalid),
+                (name("a"), invalid),
+                (name("b"), invalid),
+                (None, invalid),
+            ]
+        );
         assert_eq!(broker.broker.topics.all().len(), 3);
     }
 

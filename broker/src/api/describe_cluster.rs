@@ -17,7 +17,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DescribeCluster
     match request.endpoint_type {
         BROKERS => {}
         CONTROLLERS => {
-            let message = "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
+            let message =
+                "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER";
             return failed(head.version, ErrorCode::MismatchedEndpointType, message);
         }
         other => {
@@ -63,7 +64,10 @@ mod tests {
             assert_eq!(response.cluster_id.as_str(), broker.broker.cluster_id);
             assert_eq!((response.controller_id, response.endpoint_type), (NODE, BROKERS));
             let this = &response.brokers[0];
-            assert_eq!((response.brokers.len(), this.broker_id, this.host.as_str(), this.port), (1, NODE, "127.0.0.1", 9092));
+            assert_eq!(
+                (response.brokers.len(), this.broker_id, this.host.as_str(), this.port),
+                (1, NODE, "127.0.0.1", 9092)
+            );
             assert!(!this.is_fenced);
             let operations = if version == 1 { CLUSTER_OPERATIONS } else { NOT_ASKED };
             assert_eq!(response.cluster_authorized_operations, operations);

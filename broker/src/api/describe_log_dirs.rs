@@ -62,7 +62,8 @@ fn describe(
         for (index, partition) in (0..).zip(topic.partitions.load().iter()) {
             if indexes.as_ref().is_none_or(|indexes| indexes.contains(&index)) {
                 let size = i64::try_from(log.size(partition)?).unwrap_or(i64::MAX);
-                partitions.push(DescribeLogDirsPartition::default().with_partition_index(index).with_partition_size(size));
+                partitions
+                    .push(DescribeLogDirsPartition::default().with_partition_index(index).with_partition_size(size));
             }
         }
         if !partitions.is_empty() {
@@ -101,7 +102,11 @@ mod tests {
         broker
     }
 
-    async fn ask(broker: &TestBroker, version: i16, topics: Option<Vec<DescribableLogDirTopic>>) -> DescribeLogDirsResult {
+    async fn ask(
+        broker: &TestBroker,
+        version: i16,
+        topics: Option<Vec<DescribableLogDirTopic>>,
+    ) -> DescribeLogDirsResult {
         let request = DescribeLogDirsRequest::default().with_topics(topics);
         let mut response: DescribeLogDirsResponse = broker.ask(ApiKey::DescribeLogDirs, version, request).await;
         assert_eq!((error(response.error_code), response.results.len()), (None, 1));
@@ -129,7 +134,9 @@ mod tests {
             let told: Vec<_> = result
                 .topics
                 .iter()
-                .flat_map(|topic| topic.partitions.iter().map(|each| (topic.name.as_str(), each.partition_index, each.partition_size)))
+                .flat_map(|topic| {
+                    topic.partitions.iter().map(|each| (topic.name.as_str(), each.partition_index, each.partition_size))
+                })
                 .collect();
             assert_eq!(told, [("a", 0, 0), ("a", 1, size), ("b", 0, 0), ("b", 1, 0)]);
             let partitions = result.topics.iter().flat_map(|topic| &topic.partitions);

@@ -1,11 +1,11 @@
 //! DescribeTopicPartitions (KIP-966): Metadata in pages.
 
+use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, DescribeTopicPartitionsRequest};
 use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor as NextCursor, DescribeTopicPartitionsResponse, DescribeTopicPartitionsResponsePartition,
     DescribeTopicPartitionsResponseTopic,
 };
-use kafka_protocol::messages::BrokerId;
 use krocket_protocol::ErrorCode;
 use krocket_stack::{Error, Head};
 
@@ -134,10 +134,17 @@ mod tests {
 
     fn request(names: &[&'static str], limit: i32) -> DescribeTopicPartitionsRequest {
         let topics = names.iter().map(|name| TopicRequest::default().with_name(topic(name))).collect();
-        DescribeTopicPartitionsRequest::default().with_topics(topics).with_response_partition_limit(limit).with_cursor(None)
+        DescribeTopicPartitionsRequest::default()
+            .with_topics(topics)
+            .with_response_partition_limit(limit)
+            .with_cursor(None)
     }
 
-    fn from(request: DescribeTopicPartitionsRequest, name: &'static str, partition: i32) -> DescribeTopicPartitionsRequest {
+    fn from(
+        request: DescribeTopicPartitionsRequest,
+        name: &'static str,
+        partition: i32,
+    ) -> DescribeTopicPartitionsRequest {
         request.with_cursor(Some(Cursor::default().with_topic_name(topic(name)).with_partition_index(partition)))
     }
 
@@ -145,7 +152,8 @@ mod tests {
     async fn ask(broker: &TestBroker, request: DescribeTopicPartitionsRequest) -> (Vec<String>, Option<String>) {
         let response: DescribeTopicPartitionsResponse = broker.ask(ApiKey::DescribeTopicPartitions, 0, request).await;
         let told = response.topics.iter().map(|topic| {
-            let indexes: Vec<_> = topic.partitions.iter().map(|partition| partition.partition_index.to_string()).collect();
+            let indexes: Vec<_> =
+                topic.partitions.iter().map(|partition| partition.partition_index.to_string()).collect();
             let code = error(topic.error_code).map_or(indexes.join(","), |code| format!("{code:?}"));
             format!("{}:{code}", topic.name.as_ref().expect("a name").as_str())
         });

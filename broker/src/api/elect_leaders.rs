@@ -28,10 +28,9 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: ElectLeadersRe
                 Some(topic) if topic.partition(index).is_none() => {
                     unknown(format!("No such partition as {}-{index}", asked.topic.as_str()))
                 }
-                Some(_) => ApiError::new(
-                    ErrorCode::ElectionNotNeeded,
-                    "Leader election not needed for topic partition.",
-                ),
+                Some(_) => {
+                    ApiError::new(ErrorCode::ElectionNotNeeded, "Leader election not needed for topic partition.")
+                }
             };
             PartitionResult::default()
                 .with_partition_id(index)

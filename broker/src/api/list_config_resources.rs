@@ -12,7 +12,11 @@ use crate::config::resource::kind;
 const ALL: [i8; 5] = [kind::GROUP, kind::CLIENT_METRICS, kind::BROKER_LOGGER, kind::BROKER, kind::TOPIC];
 
 /// Answers ListConfigResources. Version 0 is ListClientMetricsResources: there are none.
-pub(crate) async fn handle(broker: &Broker, head: Head, request: ListConfigResourcesRequest) -> ListConfigResourcesResponse {
+pub(crate) async fn handle(
+    broker: &Broker,
+    head: Head,
+    request: ListConfigResourcesRequest,
+) -> ListConfigResourcesResponse {
     let response = ListConfigResourcesResponse::default();
     let supported: &[i8] = if head.version == 0 { &[kind::CLIENT_METRICS] } else { &ALL };
     let asked = if request.resource_types.is_empty() { supported } else { request.resource_types.as_slice() };
@@ -27,7 +31,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: ListConfigResou
             kind::TOPIC => broker.topics.all().iter().map(|topic| topic.name.clone()).collect(),
             _ => Vec::new(),
         };
-        let resource = move |name: String| ConfigResource::default().with_resource_name(text(&name)).with_resource_type(kind);
+        let resource =
+            move |name: String| ConfigResource::default().with_resource_name(text(&name)).with_resource_type(kind);
         names.into_iter().map(resource)
     });
     response.with_config_resources(resources.collect())

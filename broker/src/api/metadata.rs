@@ -124,9 +124,8 @@ fn failed(code: ErrorCode, name: Option<&str>, id: Uuid) -> MetadataResponseTopi
 async fn create_missing(broker: &Broker, names: &[String], allowed: bool) -> HashMap<String, ErrorCode> {
     let mut refused = HashMap::new();
     let config = broker.configs.broker();
-    let missing = |name: &&String| {
-        broker.topics.get(name).is_none() && name::check(name).is_ok() && !name::is_internal(name)
-    };
+    let missing =
+        |name: &&String| broker.topics.get(name).is_none() && name::check(name).is_ok() && !name::is_internal(name);
     if !allowed || !config.auto_create_topics || !names.iter().any(|name| missing(&name)) {
         return refused;
     }
@@ -231,13 +230,16 @@ mod tests {
         let invalid = Some(ErrorCode::InvalidTopicException);
         let names = vec![named("a b"), named("a_b"), named("__krocket_x"), named("__consumer_offsets"), named("a.b")];
         let response = ask(&broker, 13, for_topics(names)).await;
-        assert_eq!(told(&response), [
-            ("__consumer_offsets", Some(ErrorCode::UnknownTopicOrPartition), 0),
-            ("__krocket_x", invalid, 0),
-            ("a b", invalid, 0),
-            ("a.b", None, 1),
-            ("a_b", invalid, 0),
-        ]);
+        assert_eq!(
+            told(&response),
+            [
+                ("__consumer_offsets", Some(ErrorCode::UnknownTopicOrPartition), 0),
+                ("__krocket_x", invalid, 0),
+                ("a b", invalid, 0),
+                ("a.b", None, 1),
+                ("a_b", invalid, 0),
+            ]
+        );
         assert!(response.topics[0].is_internal);
     }
 

@@ -27,7 +27,8 @@ impl TestBroker {
 
     /// With these broker configs in its file.
     pub(crate) async fn with(configs: &[(&str, &str)]) -> Self {
-        let configs: BTreeMap<_, _> = configs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let configs: BTreeMap<_, _> =
+            configs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         TestBroker::settings(Settings { node_id: 7, configs, ..Settings::default() }).await
     }
 

@@ -51,7 +51,10 @@ impl Scope {
     }
 
     /// Replaces everything that was set (AlterConfigs, CreateTopics).
-    pub fn replace(self, new: impl IntoIterator<Item = (String, String)>) -> Result<BTreeMap<String, String>, InvalidConfig> {
+    pub fn replace(
+        self,
+        new: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<BTreeMap<String, String>, InvalidConfig> {
         let ops = new.into_iter().map(|(name, value)| (name, Op::Set(value)));
         self.apply(&BTreeMap::new(), ops)
     }
@@ -157,7 +160,12 @@ mod tests {
             (&[], "retention.ms", Op::Delete, Ok("")),
             (&[], "cleanup.policy", append("compact"), Ok("cleanup.policy=delete,compact")),
             (&[("cleanup.policy", "compact")], "cleanup.policy", append("compact"), Ok("cleanup.policy=compact")),
-            (&[("cleanup.policy", "compact,delete")], "cleanup.policy", subtract("delete"), Ok("cleanup.policy=compact")),
+            (
+                &[("cleanup.policy", "compact,delete")],
+                "cleanup.policy",
+                subtract("delete"),
+                Ok("cleanup.policy=compact"),
+            ),
             (&[], "cleanup.policy", append("forget"), Err("String must be one of")),
             (&[], "retention.ms", append("5"), Err("its type is not LIST")),
             (&[], "retention.ms", set("-2"), Err("Value must be at least -1")),
@@ -176,7 +184,10 @@ mod tests {
     #[test]
     fn contradictions_are_refused() {
         let configs = Scope::Topic
-            .replace([("min.compaction.lag.ms".to_owned(), "10".to_owned()), ("max.compaction.lag.ms".to_owned(), "9".to_owned())])
+            .replace([
+                ("min.compaction.lag.ms".to_owned(), "10".to_owned()),
+                ("max.compaction.lag.ms".to_owned(), "9".to_owned()),
+            ])
             .expect("each is valid");
         let error = Scope::Topic.check(&configs, &Layers::default(), &BrokerConfig::default()).expect_err("together");
         assert!(error.to_string().contains("min.compaction.lag.ms (10) > max.compaction.lag.ms (9)"), "{error}");

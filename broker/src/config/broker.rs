@@ -22,28 +22,103 @@ static OWN: &[ConfigDef] = &[
         "Whether asking for the metadata of a topic that does not exist may create it.",
     ),
     row("broker.id", Kind::Int(0, i32::MAX), "1", "This broker's id; the same as node.id."),
-    row("default.replication.factor", Kind::Int(1, 1), "1", "The replication factor of new topics: krocket is one broker."),
-    row("group.consumer.assignors", Kind::List(&["uniform", "range"]), "uniform,range", "The server-side assignors of consumer groups; the first is the default."),
-    row("group.consumer.heartbeat.interval.ms", COUNT, "5000", "How often members of a consumer group send heartbeats, ms."),
-    row("group.consumer.max.heartbeat.interval.ms", COUNT, "15000", "The most that a group may set as consumer.heartbeat.interval.ms."),
-    row("group.consumer.max.session.timeout.ms", COUNT, "60000", "The most that a group may set as consumer.session.timeout.ms."),
+    row(
+        "default.replication.factor",
+        Kind::Int(1, 1),
+        "1",
+        "The replication factor of new topics: krocket is one broker.",
+    ),
+    row(
+        "group.consumer.assignors",
+        Kind::List(&["uniform", "range"]),
+        "uniform,range",
+        "The server-side assignors of consumer groups; the first is the default.",
+    ),
+    row(
+        "group.consumer.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "How often members of a consumer group send heartbeats, ms.",
+    ),
+    row(
+        "group.consumer.max.heartbeat.interval.ms",
+        COUNT,
+        "15000",
+        "The most that a group may set as consumer.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.consumer.max.session.timeout.ms",
+        COUNT,
+        "60000",
+        "The most that a group may set as consumer.session.timeout.ms.",
+    ),
     row("group.consumer.max.size", COUNT, MAX_INT, "The most members of a consumer group."),
-    row("group.consumer.migration.policy", Kind::String(&["bidirectional", "disabled", "downgrade", "upgrade"]), "bidirectional", "Whether a group may change between the classic and the consumer protocol while it has members."),
-    row("group.consumer.min.heartbeat.interval.ms", COUNT, "5000", "The least that a group may set as consumer.heartbeat.interval.ms."),
-    row("group.consumer.min.session.timeout.ms", COUNT, "45000", "The least that a group may set as consumer.session.timeout.ms."),
-    row("group.consumer.session.timeout.ms", COUNT, "45000", "How long a member of a consumer group may be silent before it is removed, ms."),
-    row("group.coordinator.rebalance.protocols", Kind::List(&["classic", "consumer"]), "classic,consumer", "The group protocols that are served."),
-    row("group.initial.rebalance.delay.ms", Kind::Int(0, i32::MAX), "300", "How long the first rebalance of an empty classic group waits for more members, ms. Each that comes begins the wait anew, so Kafka's 3000 is not needed to gather those started together."),
-    row("group.max.session.timeout.ms", COUNT, "1800000", "The longest session timeout of a classic group's member, ms."),
+    row(
+        "group.consumer.migration.policy",
+        Kind::String(&["bidirectional", "disabled", "downgrade", "upgrade"]),
+        "bidirectional",
+        "Whether a group may change between the classic and the consumer protocol while it has members.",
+    ),
+    row(
+        "group.consumer.min.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "The least that a group may set as consumer.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.consumer.min.session.timeout.ms",
+        COUNT,
+        "45000",
+        "The least that a group may set as consumer.session.timeout.ms.",
+    ),
+    row(
+        "group.consumer.session.timeout.ms",
+        COUNT,
+        "45000",
+        "How long a member of a consumer group may be silent before it is removed, ms.",
+    ),
+    row(
+        "group.coordinator.rebalance.protocols",
+        Kind::List(&["classic", "consumer"]),
+        "classic,consumer",
+        "The group protocols that are served.",
+    ),
+    row(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int(0, i32::MAX),
+        "300",
+        "How long the first rebalance of an empty classic group waits for more members, ms. Each that comes begins the wait anew, so Kafka's 3000 is not needed to gather those started together.",
+    ),
+    row(
+        "group.max.session.timeout.ms",
+        COUNT,
+        "1800000",
+        "The longest session timeout of a classic group's member, ms.",
+    ),
     row("group.max.size", COUNT, MAX_INT, "The most members of a classic group."),
     row("group.min.session.timeout.ms", COUNT, "6000", "The shortest session timeout of a classic group's member, ms."),
     row("log.dirs", Kind::String(&[]), "", "The folder that holds everything."),
-    row("max.request.partition.size.limit", COUNT, "2000", "The most partitions in one answer to DescribeTopicPartitions."),
+    row(
+        "max.request.partition.size.limit",
+        COUNT,
+        "2000",
+        "The most partitions in one answer to DescribeTopicPartitions.",
+    ),
     row("node.id", Kind::Int(0, i32::MAX), "1", "This broker's id."),
     row("num.partitions", COUNT, "1", "The number of partitions of topics created without one."),
     row("offset.metadata.max.bytes", Kind::Int(0, i32::MAX), "4096", "The longest metadata of a committed offset."),
-    row("offsets.retention.check.interval.ms", Kind::Long(1, i64::MAX), "600000", "How often committed offsets are checked for expiry, ms."),
-    row("offsets.retention.minutes", COUNT, "10080", "How long the committed offsets of a group without members are kept, minutes."),
+    row(
+        "offsets.retention.check.interval.ms",
+        Kind::Long(1, i64::MAX),
+        "600000",
+        "How often committed offsets are checked for expiry, ms.",
+    ),
+    row(
+        "offsets.retention.minutes",
+        COUNT,
+        "10080",
+        "How long the committed offsets of a group without members are kept, minutes.",
+    ),
 ];
 
 /// Every broker config, by name: the defaults that topics inherit, and the broker's own.
@@ -161,7 +236,11 @@ pub fn check_file(layers: &Layers) -> Result<(), InvalidConfig> {
     for names in ascending {
         for [low, high] in [[names[0], names[1]], [names[1], names[2]]] {
             if value(low).int() > value(high).int() {
-                return Err(InvalidConfig(format!("{low} ({}) must not be above {high} ({})", value(low), value(high))));
+                return Err(InvalidConfig(format!(
+                    "{low} ({}) must not be above {high} ({})",
+                    value(low),
+                    value(high)
+                )));
             }
         }
     }

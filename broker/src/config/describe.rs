@@ -119,8 +119,14 @@ mod tests {
         assert_eq!(synonyms(&broker(&layers), "log.retention.ms"), expected[1..]);
         assert_eq!(synonyms(&cluster(&layers), "log.retention.ms"), expected[2..3]);
         assert_eq!(cluster(&layers).len(), 1);
-        assert_eq!(synonyms(&entries, "remote.storage.enable"), [("remote.storage.enable=false".to_owned(), Source::Default)]);
+        assert_eq!(
+            synonyms(&entries, "remote.storage.enable"),
+            [("remote.storage.enable=false".to_owned(), Source::Default)]
+        );
         let partitions = broker(&layers).into_iter().find(|entry| entry.def.name == "num.partitions").expect("a row");
-        assert_eq!((partitions.value(), partitions.source(), partitions.read_only()), ("6", Source::StaticBroker, true));
+        assert_eq!(
+            (partitions.value(), partitions.source(), partitions.read_only()),
+            ("6", Source::StaticBroker, true)
+        );
     }
 }

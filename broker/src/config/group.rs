@@ -45,7 +45,9 @@ impl GroupConfig {
         let clamp = |value: i32, (min, max): (i32, i32)| value.max(min).min(max);
         GroupConfig {
             consumer_heartbeat_interval_ms: set("consumer.heartbeat.interval.ms")
-                .map_or(broker.consumer_heartbeat_interval_ms, |ms| clamp(ms, broker.consumer_heartbeat_interval_bounds)),
+                .map_or(broker.consumer_heartbeat_interval_ms, |ms| {
+                    clamp(ms, broker.consumer_heartbeat_interval_bounds)
+                }),
             consumer_session_timeout_ms: set("consumer.session.timeout.ms")
                 .map_or(broker.consumer_session_timeout_ms, |ms| clamp(ms, broker.consumer_session_timeout_bounds)),
         }
@@ -94,7 +96,9 @@ mod tests {
         assert_eq!(GroupConfig::resolve(Some(&session("50000")), &broker).consumer_session_timeout_ms, 50_000);
         assert_eq!(GroupConfig::resolve(Some(&session("90000")), &broker).consumer_session_timeout_ms, 60_000);
         assert_eq!(check_bounds(&session("50000"), &broker), Ok(()));
-        for (value, why) in [("44999", "group.consumer.min.session.timeout.ms"), ("60001", "group.consumer.max.session.timeout.ms")] {
+        for (value, why) in
+            [("44999", "group.consumer.min.session.timeout.ms"), ("60001", "group.consumer.max.session.timeout.ms")]
+        {
             let error = check_bounds(&session(value), &broker).expect_err(value).to_string();
             assert!(error.contains(why), "{error}");
         }

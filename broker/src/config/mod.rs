@@ -89,10 +89,9 @@ impl ConfigDef {
     pub fn check_file(&self, text: &str) -> Result<Value, InvalidConfig> {
         let value = self.kind.parse(self.name, text)?;
         match self.promise {
-            Promise::DefaultOnly(why) if value != self.default_value() => Err(InvalidConfig(format!(
-                "Invalid value {text} for configuration {}: {why}",
-                self.name
-            ))),
+            Promise::DefaultOnly(why) if value != self.default_value() => {
+                Err(InvalidConfig(format!("Invalid value {text} for configuration {}: {why}", self.name)))
+            }
             _ => Ok(value),
         }
     }

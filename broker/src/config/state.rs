@@ -99,7 +99,9 @@ impl Configs {
         let configs = Configs::new(file)?;
         for row in log.scan(CONFIGS, b"") {
             let (key, value) = row?;
-            configs.load_row(settings.node_id, &key, &value).map_err(|why| LoadError::Row { what: "a row of configs", why })?;
+            configs
+                .load_row(settings.node_id, &key, &value)
+                .map_err(|why| LoadError::Row { what: "a row of configs", why })?;
         }
         Ok(configs)
     }
@@ -219,7 +221,9 @@ mod tests {
         assert_eq!(configs.groups(), ["g"]);
         configs.set(&Owner::Group("g".to_owned()), BTreeMap::new());
         assert_eq!(configs.groups(), [""; 0]);
-        configs.load_row(7, &Owner::Node.key(8), &encode(&pairs(&[("log.retention.ms", "9")]))).expect("another node's");
+        configs
+            .load_row(7, &Owner::Node.key(8), &encode(&pairs(&[("log.retention.ms", "9")])))
+            .expect("another node's");
         assert_eq!(configs.get(&Owner::Node), pairs(&[("log.retention.ms", "1")]));
         configs.load_row(7, &[32, b'g'], br#"{"format":2,"configs":{}}"#).expect_err("a later format");
     }

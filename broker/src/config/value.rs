@@ -59,8 +59,7 @@ impl Kind {
     /// Reads a value; the sentences are Kafka's (ConfigDef.parseType and its validators).
     pub fn parse(self, name: &str, text: &str) -> Result<Value, InvalidConfig> {
         let text = text.trim();
-        let invalid =
-            |why: String| InvalidConfig(format!("Invalid value {text} for configuration {name}: {why}"));
+        let invalid = |why: String| InvalidConfig(format!("Invalid value {text} for configuration {name}: {why}"));
         match self {
             Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok(Value::Boolean(true)),
             Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok(Value::Boolean(false)),
@@ -85,7 +84,8 @@ impl Kind {
             Kind::String(allowed) => Err(invalid(format!("String must be one of: {}", allowed.join(", ")))),
             Kind::List(allowed) => {
                 let items = items(text);
-                if let Some(wrong) = items.iter().find(|item| !allowed.is_empty() && !allowed.contains(&item.as_str())) {
+                if let Some(wrong) = items.iter().find(|item| !allowed.is_empty() && !allowed.contains(&item.as_str()))
+                {
                     return Err(InvalidConfig(format!(
                         "Invalid value {wrong} for configuration {name}: String must be one of: {}",
                         allowed.join(", ")

@@ -157,10 +157,9 @@ impl Change {
     /// Ids are taken even if the commit fails: whether it reached the disk may be unknown.
     fn new_partitions(&mut self, count: u32) -> Result<Vec<Arc<Partition>>, StorageError> {
         let first = self.state.next_partition;
-        let next = first.checked_add(count).ok_or_else(|| StorageError {
-            message: "all partition ids are used up".to_owned(),
-            passing: false,
-        })?;
+        let next = first
+            .checked_add(count)
+            .ok_or_else(|| StorageError { message: "all partition ids are used up".to_owned(), passing: false })?;
         self.state.next_partition = next;
         (first..next).map(|id| self.shared.log.partition(id)).collect()
     }

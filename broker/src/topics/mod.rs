@@ -164,7 +164,8 @@ impl Topics {
         for row in log.scan(TOPICS, b"") {
             let (key, value) = row?;
             let name = String::from_utf8_lossy(&key).into_owned();
-            let record = TopicRecord::decode(&value).map_err(|source| LoadError::Topic { name: name.clone(), source })?;
+            let record =
+                TopicRecord::decode(&value).map_err(|source| LoadError::Topic { name: name.clone(), source })?;
             let partitions = record.partitions().map(|id| log.partition(id)).collect::<Result<_, _>>()?;
             tables.insert(Arc::new(Topic::new(name, record.id, partitions, record.configs, &layers)));
         }
