@@ -92,8 +92,8 @@ fn apis() -> String {
 
 fn configs() -> String {
     let mut page = String::from(
-        "# Kafka configs\n\nMade from the config tables by `UPDATE_DOCS=1 cargo test --test docs`. Names, types, ranges and \
-         defaults are Kafka's; what is not listed is refused by name. Broker configs are set in the `[kafka]` section of \
+        "# Kafka configs\n\nMade from the config tables by `UPDATE_DOCS=1 cargo test --test docs`. Names, types and ranges are \
+         Kafka's, and so are defaults where the meaning gives no other; what is not listed is refused by name. Broker configs are set in the `[kafka]` section of \
          the configuration file, and where they are not marked read-only by `kafka-configs.sh` too.\n",
     );
     section(&mut page, "Topics", "The default of a topic config is the broker config beside it.", topic::TABLE);
