@@ -1,5 +1,7 @@
 //! Records whose every byte follows from their identity, so that a reader knows what they have to be.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
 use krocket_protocol::records::{BatchBuilder, Codec, Header, LastOffset, Record};
 use krocket_testkit::history::RecordId;
@@ -29,7 +31,9 @@ fn value(id: RecordId) -> Vec<u8> {
 /// A batch of `count` records from `first` on; its codec follows from the identity as well.
 pub(crate) fn batch(first: RecordId, count: u32, producer: Option<(i64, i16, i32)>) -> Bytes {
     let codec = Codec::ALL[(spread(first, 3) % 5) as usize];
-    let mut builder = BatchBuilder::new(0, 1_700_000_000_000).codec(codec);
+    // Not part of the identity: retention would take records of another time.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let mut builder = BatchBuilder::new(0, now).codec(codec);
     if let Some((id, epoch, sequence)) = producer {
         builder = builder.producer(id, epoch, sequence);
     }
@@ -37,7 +41,7 @@ pub(crate) fn batch(first: RecordId, count: u32, producer: Option<(i64, i16, i32
         let id = RecordId { number: first.number + at, ..first };
         let number = id.number.to_be_bytes();
         let header = Header { key: b"\xff number", value: Some(&number) };
-        builder.push(at as i64, 1_700_000_000_000 + id.number as i64, Some(&key(id)), Some(&value(id)), &[header]);
+        builder.push(at as i64, now, Some(&key(id)), Some(&value(id)), &[header]);
     }
     builder.finish(LastOffset::Trim).expect("builds").expect("has records")
 }

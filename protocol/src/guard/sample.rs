@@ -2,18 +2,35 @@
 
 use super::schema::{Field, Kind, Schema};
 
+/// Values that mean something to the server, so that samples get past its first checks. Empty for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words<'a> {
+    /// For strings: names of topics, groups, configs.
+    pub texts: &'a [&'a str],
+    /// For bytes: record batches, metadata of group members.
+    pub blobs: &'a [&'a [u8]],
+    /// For UUIDs: topic ids.
+    pub ids: &'a [[u8; 16]],
+}
+
 /// Writes random messages of a shape.
-pub struct Sampler<R> {
+pub struct Sampler<'a, R> {
     random: R,
     version: i16,
     flexible: bool,
     unknown_tags: bool,
+    words: Words<'a>,
 }
 
-impl<R: FnMut() -> u32> Sampler<R> {
+impl<'a, R: FnMut() -> u32> Sampler<'a, R> {
     /// A sampler that draws from `random`; with `unknown_tags` it adds tagged fields that nobody defined.
     pub fn new(random: R, unknown_tags: bool) -> Self {
-        Sampler { random, version: 0, flexible: false, unknown_tags }
+        Sampler { random, version: 0, flexible: false, unknown_tags, words: Words::default() }
+    }
+
+    /// Uses these words in three of four places where they fit.
+    pub fn with_words(self, words: Words<'a>) -> Self {
+        Sampler { words, ..self }
     }
 
     /// A body of this shape at this version.
@@ -59,7 +76,14 @@ impl<R: FnMut() -> u32> Sampler<R> {
     fn value(&mut self, field: &Field, out: &mut Vec<u8>) {
         let null = field.nullable <= self.version && self.below(4) == 0;
         match field.kind {
-            Kind::Fixed(len) => (0..len).for_each(|_| out.push((self.random)() as u8)),
+            Kind::Fixed(16) => {
+                let id = self.word(self.words.ids).copied();
+                out.extend_from_slice(&id.unwrap_or_else(|| std::array::from_fn(|_| (self.random)() as u8)));
+            }
+            Kind::Fixed(len) => {
+                let number = self.number();
+                out.extend_from_slice(&number.to_be_bytes()[8 - len..]);
+            }
             Kind::Struct(fields) => {
                 if field.nullable <= self.version {
                     out.push(if null { -1i8 as u8 } else { 1 });
@@ -70,7 +94,11 @@ impl<R: FnMut() -> u32> Sampler<R> {
             }
             kind if null => self.length(kind, -1, out),
             Kind::String | Kind::Bytes => {
-                let text = self.text();
+                let word = match field.kind {
+                    Kind::String => self.word(self.words.texts).map(|text| text.as_bytes()),
+                    _ => self.word(self.words.blobs).copied(),
+                };
+                let text = word.map_or_else(|| self.text(), <[u8]>::to_vec);
                 self.length(field.kind, text.len() as i32, out);
                 out.extend_from_slice(&text);
             }
@@ -94,6 +122,20 @@ impl<R: FnMut() -> u32> Sampler<R> {
             Kind::String => out.extend_from_slice(&(length as i16).to_be_bytes()),
             _ => out.extend_from_slice(&length.to_be_bytes()),
         }
+    }
+
+    /// Numbers as clients send them, numbers at the edges, any number.
+    fn number(&mut self) -> i64 {
+        match self.below(8) {
+            0..4 => i64::from(self.below(4)),
+            4 => -1,
+            5 => [i64::MIN, i64::MAX, i32::MIN.into(), i32::MAX.into(), i64::MAX - 1][self.below(5) as usize],
+            _ => i64::from((self.random)()) << 32 | i64::from((self.random)()),
+        }
+    }
+
+    fn word<T>(&mut self, words: &'a [T]) -> Option<&'a T> {
+        if words.is_empty() || self.below(4) == 0 { None } else { words.get(self.below(words.len() as u32) as usize) }
     }
 
     /// ASCII, now and then long enough for a length of two varint bytes.
