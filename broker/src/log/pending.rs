@@ -23,6 +23,7 @@ pub(super) struct Change {
 }
 
 /// A prepared command. All but a duplicate have a frame of their own in the group, in the same order.
+#[allow(clippy::large_enum_variant, reason = "nearly all are appends")]
 pub(super) enum Pending {
     Append { append: Append, seed: Seed, undo: Undo, answer: Answer<Appended, AppendError> },
     Duplicate { durability: Durability, appended: Appended, answer: Answer<Appended, AppendError> },
