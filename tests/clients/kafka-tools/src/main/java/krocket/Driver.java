@@ -57,6 +57,10 @@ public final class Driver {
         for (int n = 0; n < 100 && !Tool.run("TopicCommand", "--list").contains(topic); n++) {
             Thread.sleep(50);
         }
+        // An idempotent producer that meets a leader which isn't ready yet can get stuck, with Apache Kafka too.
+        for (int n = 0; n < 100 && offsetLines(topic) < partitions; n++) {
+            Thread.sleep(50);
+        }
         return topic;
     }
 
@@ -235,6 +239,10 @@ public final class Driver {
         has(Tool.run("DeleteRecordsCommand", "--offset-json-file", file.toString()), "low_watermark: " + end.split(":")[2]);
         has(Tool.run("GetOffsetShell", "--topic", topic, "--time", "earliest"), end, topic + ":1:0");
         Files.delete(file);
+    }
+
+    private static long offsetLines(String topic) throws Exception {
+        return Tool.run("GetOffsetShell", "--topic", topic).lines().filter(line -> line.startsWith(topic + ":")).count();
     }
 
     /** The sum of the end offsets of a topic's partitions. */
