@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{BAD_CONFIG, Failure};
 use crate::logging::Levels;
-use crate::server::Server;
+use crate::server::{Server, raise_open_files};
 use crate::{logging, settings};
 
 #[derive(Parser)]
@@ -182,18 +182,6 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-/// Takes the hard limit of open files: every connection and every log segment is one, and the soft limit is often 1024.
-fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "cannot raise the limit of open files");
         }
     }
 }

@@ -38,3 +38,40 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn readiness_tells_the_reason_and_liveness_does_not_care() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        let failed = Arc::new(AtomicBool::new(false));
+        let readiness: Readiness = Arc::new({
+            let failed = failed.clone();
+            move || if failed.load(Ordering::SeqCst) { Err("the log stopped".to_owned()) } else { Ok(()) }
+        });
+        let stop = CancellationToken::new();
+        let server = tokio::spawn(serve(listener, readiness, stop.clone()));
+        let get = async |path: &str| {
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.expect("sends");
+            let mut response = String::new();
+            stream.read_to_string(&mut response).await.expect("text");
+            response
+        };
+        assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+
+        failed.store(true, Ordering::SeqCst);
+
+        let response = get("/readyz").await;
+        assert!(response.starts_with("HTTP/1.1 503") && response.ends_with("the log stopped\n"), "{response}");
+        assert!(get("/livez").await.starts_with("HTTP/1.1 200"));
+        stop.cancel();
+        server.await.expect("no panic").expect("no error");
+    }
+}

@@ -113,3 +113,15 @@ fn cannot_listen(what: &str, address: SocketAddr, error: &std::io::Error) -> Fai
     };
     Failure::Other(format!("cannot listen on {address} for {what}: {why}"))
 }
+
+/// Takes the hard limit of open files: every connection and every log segment is one, and the soft limit is often 1024.
+pub fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+        }
+    }
+}

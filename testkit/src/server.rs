@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use krocket::server::Server;
+use krocket::server::{Server, raise_open_files};
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
 use tempfile::TempDir;
@@ -42,6 +42,8 @@ impl Krocket {
     }
 
     async fn run(config: Config, folder: Option<TempDir>) -> Self {
+        // Both ends of a test's connections are in this process.
+        raise_open_files();
         let server = soon("starting krocket", Server::start(&config, None)).await.expect("starts");
         Krocket { kafka: server.kafka, http: server.http, config, server, folder }
     }

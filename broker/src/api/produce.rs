@@ -34,7 +34,7 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
     let started: Vec<_> =
         request.topic_data.into_iter().map(|topic| start_topic(broker, head.version, request.acks, topic)).collect();
     if request.acks == 0 {
-        return finish_unanswered(started);
+        return finish_unanswered(started).await;
     }
     let mut timeout = pin!(sleep(Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT)));
     let mut responses = Vec::with_capacity(started.len());
@@ -48,13 +48,20 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
     Ok(Response::new(ProduceResponse::default().with_responses(responses)))
 }
 
-/// acks=0: nothing is awaited and nothing answered. Where a batch was refused the connection is closed, as Kafka does:
-/// it is the only way to tell the client.
-fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error> {
-    let refused = started.into_iter().flat_map(|topic| topic.partitions).find_map(|partition| match partition {
-        Started::Refused(response) => Some(response),
-        Started::Queued { .. } => None,
-    });
+/// acks=0: nothing is answered. The write is awaited all the same: a request that was let go before it could pile up in
+/// the log's queue without a bound. Where a batch was refused the connection is closed, as Kafka does: it is the only way
+/// to tell the client.
+async fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error> {
+    let mut refused = None;
+    for partition in started.into_iter().flat_map(|topic| topic.partitions) {
+        let refusal = match partition {
+            Started::Refused(response) => Some(response),
+            Started::Queued { index, appending, .. } => {
+                appending.await.err().map(|error| Refusal::from(error).response(index))
+            }
+        };
+        refused = refused.or(refusal);
+    }
     match refused {
         None => Ok(Response::None),
         Some(response) => {

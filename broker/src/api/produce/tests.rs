@@ -128,9 +128,12 @@ async fn acks_0_is_not_answered_and_a_refusal_ends_the_connection() {
     let topic = create(&broker, "t", 1, &[]).await;
     let call = async |batch| broker.broker.call(raw(ApiKey::Produce, 9, produce_request(9, &topic, 0, 0, batch))).await;
     assert!(matches!(call(records(&["a"])).await, Ok(Response::None)));
+    // The request was kept until the write: nothing of it waits in a queue that has no bound.
+    assert_eq!(fetch_all(&broker, &topic, 0).await.len(), 1);
     assert!(matches!(call(Bytes::new()).await, Err(Error::Close(_))));
-    // Ordered behind the first, so that one is in the log by now.
     assert_eq!(produce(&broker, 9, &topic, 0, 1, records(&["b"])).await.base_offset, 1);
+    broker.broker.log.close().expect("closed");
+    assert!(matches!(call(records(&["c"])).await, Err(Error::Close(_))), "an append that fails is told by the close");
 }
 
 #[tokio::test]
