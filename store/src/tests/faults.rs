@@ -127,13 +127,14 @@ fn a_failed_sync_stops_the_log() {
         let (mut store, double) = with_double(dir.path());
         append(&mut store, FrameBuilder::new(), &[(0, 0, batch(1, 3000, 1))]);
         let synced = store.syncer.sync().expect("sync");
-        append(&mut store, FrameBuilder::new(), &[(0, 1, batch(1, 3000, 1))]);
         let mut failed = false;
         double.script(move |call, _| {
             let fail = call == failing && !failed;
             failed |= fail;
             fail.then_some(Fault::Errno(EIO))
         });
+        // Begins a new segment, so the background may be the first to sync and to fail.
+        store.appender.append(&mut [frame(0, 1, 3000)]).expect("written");
         assert!(store.syncer.sync().is_err());
         assert!(store.syncer.sync().is_err(), "never tried again");
         assert!(matches!(store.appender.append(&mut [frame(0, 2, 1)]), Err(AppendError::Failed(_))));
