@@ -6,6 +6,7 @@
 
 pub mod error;
 pub mod load;
+pub mod rules;
 pub mod schema;
 pub mod units;
 

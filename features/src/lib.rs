@@ -1,5 +1,8 @@
-//! Features: layers between the wire and the backend, one file or folder each. None knows another, nor a backend.
+//! What features have in common. Each feature is a crate in a folder of its own; none knows another, nor a backend.
 
+pub mod headers;
 pub mod identity;
+pub mod message_id;
 
 pub use identity::Identity;
+pub use message_id::MessageId;

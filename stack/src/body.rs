@@ -8,6 +8,7 @@ use krocket_protocol::chunk::Chunks;
 use krocket_protocol::fetch::FetchResponse;
 
 use crate::error::Error;
+use crate::produce::Produce;
 
 /// A decoded Kafka message, request or response, without its type.
 pub trait Message: Any + Send {
@@ -29,6 +30,8 @@ pub enum Body {
     Typed(Box<dyn Message>),
     /// A Fetch response, whose records may still lie in the log.
     Fetch(FetchResponse),
+    /// A Produce request that a layer looked into.
+    Produce(Produce),
 }
 
 impl Body {
@@ -49,7 +52,7 @@ impl Body {
                     expected: std::any::type_name::<M>(),
                 })
             }
-            Body::Fetch(_) => Err(Error::WrongType { expected: std::any::type_name::<M>() }),
+            Body::Fetch(_) | Body::Produce(_) => Err(Error::WrongType { expected: std::any::type_name::<M>() }),
         }
     }
 
@@ -68,6 +71,8 @@ impl Body {
             Body::Raw(bytes) => return Ok(bytes.into()),
             Body::Typed(message) => message.encode(version, &mut out)?,
             Body::Fetch(response) => response.encode(version, &mut out),
+            // Notes have no place on the wire, so a backend reads this body and never encodes it.
+            Body::Produce(_) => return Err(Error::WrongType { expected: "a message that can be encoded" }),
         }
         Ok(out)
     }

@@ -8,6 +8,9 @@ pub mod connection;
 pub mod error;
 pub mod handler;
 pub mod layer;
+pub mod ledger;
+pub mod notes;
+pub mod produce;
 pub mod request;
 
 pub use body::{Body, Message};
@@ -15,4 +18,7 @@ pub use connection::Connection;
 pub use error::Error;
 pub use handler::{BoxFuture, Handler};
 pub use layer::{Layer, Stack};
+pub use ledger::{Ledger, LedgerError};
+pub use notes::{Notes, Row, Template};
+pub use produce::{Produce, ProducePartition, ProduceTopic, Refusal};
 pub use request::{Head, Request, Response};

@@ -4,11 +4,13 @@ use std::any::Any;
 use std::sync::Arc;
 
 use krocket_protocol::{ApiKey, StrBytes, guard};
+use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::protocol::Decodable;
 
 use crate::body::{Body, Message};
 use crate::connection::Connection;
 use crate::error::Error;
+use crate::produce::Produce;
 
 /// What is known of a request without its body.
 #[derive(Clone, Debug)]
@@ -46,6 +48,21 @@ impl Request {
         }
         let message = self.body.into_message(self.head.version)?;
         Ok((self.head, message))
+    }
+
+    /// The head and the Produce request: decoded by whoever looks into it first, handed on with
+    /// [`Request::from_produce`].
+    pub fn into_produce(self) -> Result<(Head, Produce), Error> {
+        if let Body::Produce(produce) = self.body {
+            return Ok((self.head, produce));
+        }
+        let (head, message) = self.into_message::<ProduceRequest>()?;
+        Ok((head, message.into()))
+    }
+
+    /// A Produce request that a layer looked into or a worker made.
+    pub fn from_produce(head: Head, produce: Produce) -> Self {
+        Request { head, body: Body::Produce(produce) }
     }
 }
 

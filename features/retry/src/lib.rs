@@ -1,0 +1,1 @@
+//! Retry with back-off and dead letters for consumer groups.
