@@ -1,6 +1,7 @@
 //! What features have in common. Each feature is a crate in a folder of its own; none knows another, nor a backend.
 
 pub mod headers;
+pub mod http;
 pub mod identity;
 pub mod message_id;
 

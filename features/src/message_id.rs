@@ -60,7 +60,17 @@ mod tests {
 
     #[test]
     fn refuses_anything_else() {
-        for text in ["", "orders", "orders:3", ":3:4", "orders:3:4:5", "orders:-1:4", "orders:3:+4", "a:3:9223372036854775808", "a: 3:4"] {
+        for text in [
+            "",
+            "orders",
+            "orders:3",
+            ":3:4",
+            "orders:3:4:5",
+            "orders:-1:4",
+            "orders:3:+4",
+            "a:3:9223372036854775808",
+            "a: 3:4",
+        ] {
             assert_eq!(text.parse::<MessageId>(), Err(NotAMessageId(text.to_owned())), "{text}");
         }
     }
