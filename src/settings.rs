@@ -5,7 +5,9 @@ use std::sync::Arc;
 use krocket_broker::Settings;
 use krocket_broker::config::logger::Loggers;
 use krocket_broker::log::LogConfig;
-use krocket_config::{Config, ConfigError, Loaded};
+use krocket_config::rules::Rules;
+use krocket_config::{Config, ConfigError, Fault, Loaded};
+use krocket_filter::{Expression, FilterError};
 use krocket_proxy::Limits;
 
 /// Broker configs that have a key of their own in `[server]`.
@@ -115,7 +117,21 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if let Err(error) = loaded.config.logging.filter.parse::<tracing_subscriber::filter::Targets>() {
         return Err(loaded.error("logging", "filter", format!("not a log filter: {error}")));
     }
-    kafka_configs(loaded)
+    kafka_configs(loaded)?;
+    rules(loaded).map(drop)
+}
+
+/// The features' rules, filters included.
+pub fn rules(loaded: &Loaded) -> Result<Rules, ConfigError> {
+    let rules = loaded.rules()?;
+    for (index, view) in rules.views.iter().enumerate() {
+        if let Err(FilterError { column, message }) = Expression::parse(&view.filter) {
+            let path = vec!["views".into(), index.into(), "filter".into()];
+            let message = format!("column {column}: {message}");
+            return Err(loaded.fault(&Fault { path, column: Some(column), message }));
+        }
+    }
+    Ok(rules)
 }
 
 fn kafka_configs(loaded: &Loaded) -> Result<(), ConfigError> {
@@ -145,6 +161,20 @@ mod tests {
     fn refuse(section: &str, key: &str, value: &str) -> String {
         let loaded = load(None, vec![Override::flag("--it", section, key, value)]).expect("well-formed");
         check(&loaded).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_filter_is_marked_where_it_goes_wrong() {
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let text = "[[views]]\nname = \"v\"\nsource = \"orders\"\nfilter = \"\\u0061 = 1 AND ) b\"\n";
+        std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+        let loaded = load(Some(file.path()), vec![]).expect("well-formed");
+
+        let message = check(&loaded).expect_err("must be refused").to_string();
+
+        let column = 1 + text.lines().nth(3).and_then(|line| line.find(')')).expect("there");
+        assert!(message.contains(&format!(":4:{column}: column 11: ")), "{message}");
+        assert!(message.ends_with(&format!("\n  | {}^", " ".repeat(column - 1))), "{message}");
     }
 
     #[test]

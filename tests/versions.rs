@@ -58,7 +58,8 @@ async fn every_api_answers_at_every_version() {
     let krocket = Krocket::start().await;
     let mut client = krocket.client().await;
     let created = create_topics_request::CreatableTopic::default().with_name(topic()).with_num_partitions(1);
-    let created = CreateTopicsRequest::default().with_topics(vec![created.with_replication_factor(1)]).with_timeout_ms(5000);
+    let created =
+        CreateTopicsRequest::default().with_topics(vec![created.with_replication_factor(1)]).with_timeout_ms(5000);
     let id: Uuid = client.call(7, &created).await.topics[0].topic_id;
     let mut asker = Asker { address: krocket.kafka, asked: BTreeSet::new(), broken: Vec::new() };
     data(&mut asker, id).await;
@@ -91,10 +92,10 @@ async fn data(asker: &mut Asker, id: Uuid) {
         .await;
     asker
         .every(|_| {
-            let asked = [-1, -2, 1_700_000_000_000].map(|timestamp| {
-                list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp)
-            });
-            let asked = list_offsets_request::ListOffsetsTopic::default().with_name(topic()).with_partitions(asked.to_vec());
+            let asked = [-1, -2, 1_700_000_000_000]
+                .map(|timestamp| list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp));
+            let asked =
+                list_offsets_request::ListOffsetsTopic::default().with_name(topic()).with_partitions(asked.to_vec());
             ListOffsetsRequest::default().with_topics(vec![asked])
         })
         .await;
@@ -110,14 +111,16 @@ async fn data(asker: &mut Asker, id: Uuid) {
     asker.every(|_| InitProducerIdRequest::default().with_transaction_timeout_ms(60_000)).await;
     asker
         .every(|_| {
-            let asked = describe_producers_request::TopicRequest::default().with_name(topic()).with_partition_indexes(vec![0]);
+            let asked =
+                describe_producers_request::TopicRequest::default().with_name(topic()).with_partition_indexes(vec![0]);
             DescribeProducersRequest::default().with_topics(vec![asked])
         })
         .await;
     asker
         .every(|_| {
             let asked = delete_records_request::DeleteRecordsPartition::default().with_offset(0);
-            let asked = delete_records_request::DeleteRecordsTopic::default().with_name(topic()).with_partitions(vec![asked]);
+            let asked =
+                delete_records_request::DeleteRecordsTopic::default().with_name(topic()).with_partitions(vec![asked]);
             DeleteRecordsRequest::default().with_topics(vec![asked]).with_timeout_ms(5000)
         })
         .await;
@@ -155,7 +158,9 @@ async fn topics(asker: &mut Asker) {
             let unknown = TopicName(text("no-such-topic"));
             if version >= 6 {
                 let by_name = delete_topics_request::DeleteTopicState::default().with_name(Some(unknown));
-                let by_id = delete_topics_request::DeleteTopicState::default().with_name(None).with_topic_id(Uuid::from_u128(9));
+                let by_id = delete_topics_request::DeleteTopicState::default()
+                    .with_name(None)
+                    .with_topic_id(Uuid::from_u128(9));
                 request.with_topics(vec![by_name, by_id])
             } else {
                 request.with_topic_names(vec![unknown])
@@ -234,11 +239,7 @@ async fn groups(asker: &mut Asker) {
     asker
         .every(|version| {
             let request = FindCoordinatorRequest::default();
-            if version >= 4 {
-                request.with_coordinator_keys(vec![text(GROUP)])
-            } else {
-                request.with_key(text(GROUP))
-            }
+            if version >= 4 { request.with_coordinator_keys(vec![text(GROUP)]) } else { request.with_key(text(GROUP)) }
         })
         .await;
     asker
@@ -257,7 +258,8 @@ async fn groups(asker: &mut Asker) {
         .every(|version| {
             let request = OffsetFetchRequest::default();
             if version >= 8 {
-                let asked = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(None);
+                let asked =
+                    offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(None);
                 let asked = if version >= 9 { asked.with_member_epoch(-1) } else { asked };
                 return request.with_groups(vec![asked]);
             }
@@ -278,9 +280,7 @@ async fn groups(asker: &mut Asker) {
         })
         .await;
     let stranger = || text("nobody");
-    asker
-        .every(|_| HeartbeatRequest::default().with_group_id(group()).with_member_id(stranger()))
-        .await;
+    asker.every(|_| HeartbeatRequest::default().with_group_id(group()).with_member_id(stranger())).await;
     asker
         .every(|version| {
             let request = LeaveGroupRequest::default().with_group_id(group());
@@ -312,7 +312,9 @@ async fn groups(asker: &mut Asker) {
     asker
         .every(|_| {
             let asked = offset_delete_request::OffsetDeleteRequestPartition::default();
-            let asked = offset_delete_request::OffsetDeleteRequestTopic::default().with_name(topic()).with_partitions(vec![asked]);
+            let asked = offset_delete_request::OffsetDeleteRequestTopic::default()
+                .with_name(topic())
+                .with_partitions(vec![asked]);
             OffsetDeleteRequest::default().with_group_id(group()).with_topics(vec![asked])
         })
         .await;

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::check::{Fault, Step};
+
 /// A file's name and text.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
@@ -52,6 +54,17 @@ impl ConfigError {
         match span_of(&source.text, section, key) {
             Some(span) => ConfigError::at(source, span, message.into()),
             None => ConfigError::without_place(&source.path.display().to_string(), message),
+        }
+    }
+
+    /// Points at a value of the file, at a place in it, or at as much of the path as the file has.
+    pub(crate) fn at_path(source: &Source, fault: &Fault) -> Self {
+        match span_of_path(&source.text, &fault.path) {
+            Some(span) => {
+                let span = fault.column.and_then(|column| place_in_text(&source.text, &span, column)).unwrap_or(span);
+                ConfigError::at(source, span, fault.message.clone())
+            }
+            None => ConfigError::without_place(&source.path.display().to_string(), fault.message.clone()),
         }
     }
 
@@ -102,6 +115,52 @@ fn find_key(table: &toml::de::DeTable<'_>, key: &str) -> Option<Range<usize>> {
         let rest = key.strip_prefix(name_text)?.strip_prefix('.')?;
         find_key(value.get_ref().as_table()?, rest)
     })
+}
+
+fn span_of_path(text: &str, path: &[Step]) -> Option<Range<usize>> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let (first, rest) = path.split_first()?;
+    let Step::Key(section) = first else { return None };
+    let (name, mut value) = document.get_ref().iter().find(|(name, _)| name.get_ref() == section)?;
+    let mut span = name.span();
+    for step in rest {
+        let next = match step {
+            Step::Key(key) => {
+                { value.get_ref().as_table().and_then(|table| table.iter().find(|(name, _)| name.get_ref() == key)) }
+                    .map(|(_, value)| value)
+            }
+            Step::Index(index) => value.get_ref().as_array().and_then(|array| array.get(*index)),
+        };
+        let Some(next) = next else { break };
+        value = next;
+        span = value.span();
+    }
+    Some(span)
+}
+
+/// Where a character of a text stands in the file: the text's literal has quotes and perhaps escapes.
+fn place_in_text(file: &str, literal: &Range<usize>, column: usize) -> Option<Range<usize>> {
+    let raw = file.get(literal.clone())?;
+    let quote = raw.chars().next().filter(|c| matches!(c, '"' | '\''))?;
+    let open = if raw.starts_with(&quote.to_string().repeat(3)) { 3 } else { 1 };
+    let mut at = open;
+    if open == 3 {
+        // A line break right after the quotes is not of the text.
+        at += raw[at..].strip_prefix("\r\n").map_or(raw[at..].starts_with('\n') as usize, |_| 2);
+    }
+    for _ in 1..column {
+        at += match raw[at..].strip_prefix('\\').filter(|_| quote == '"') {
+            Some(escape) => match escape.chars().next()? {
+                'x' => 4,
+                'u' => 6,
+                'U' => 10,
+                _ => 2,
+            },
+            None => raw[at..].chars().next()?.len_utf8(),
+        };
+    }
+    let start = literal.start + at.min(raw.len().saturating_sub(open));
+    Some(start..start + 1)
 }
 
 /// serde's words for an unknown key, made ours, with the nearest known key.

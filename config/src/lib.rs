@@ -2,14 +2,18 @@
 //!
 //! - [`schema`] is every key with its meaning and default; unknown keys are errors.
 //! - [`load()`] puts the layers over each other.
+//! - [`rules`] are the features' rules; [`check`] says which of them make no sense.
 //! - [`error`] says what is wrong, where, and what was probably meant.
 
+pub mod check;
 pub mod error;
 pub mod load;
 pub mod rules;
 pub mod schema;
+pub mod switch;
 pub mod units;
 
+pub use check::Fault;
 pub use error::ConfigError;
 pub use load::{Loaded, Override, load};
 pub use schema::Config;

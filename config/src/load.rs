@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::check::{Fault, Step};
 use crate::error::{ConfigError, Source};
+use crate::rules::Rules;
 use crate::schema::Config;
 
 /// Variables that start so are configuration; a misspelt one is an error.
@@ -66,6 +68,24 @@ impl Loaded {
             None => ConfigError::without_place("default configuration", message),
         }
     }
+
+    /// An error about a rule, pointing at it.
+    pub fn fault(&self, fault: &Fault) -> ConfigError {
+        if let [Step::Key(section), Step::Key(key)] = fault.path[..]
+            && self.overrides.iter().any(|set| set.path == [section, key])
+        {
+            return self.error(section, key, fault.message.clone());
+        }
+        match &self.file {
+            Some(source) => ConfigError::at_path(source, fault),
+            None => ConfigError::without_place("default configuration", fault.to_string()),
+        }
+    }
+
+    /// The features' rules.
+    pub fn rules(&self) -> Result<Rules, ConfigError> {
+        Rules::new(&self.config).map_err(|fault| self.fault(&fault))
+    }
 }
 
 /// Reads the file, if there is one, and lays the overrides over it in their order.
@@ -100,10 +120,12 @@ fn apply(table: &mut toml::Table, set: &Override) -> Result<Config, ConfigError>
         let mut attempt = table.clone();
         let [section, key] = &set.path;
         let section = attempt.entry(section.clone()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        if let Some(section) = section.as_table_mut() {
-            remove_dotted(section, key);
-            section.insert(key.clone(), value);
-        }
+        let Some(section) = section.as_table_mut() else {
+            let message = format!("`{}` is a list: it can be set in the file only", set.path[0]);
+            return Err(ConfigError::without_place(&set.origin, message));
+        };
+        remove_dotted(section, key);
+        section.insert(key.clone(), value);
         match Config::deserialize(attempt.clone()) {
             Ok(config) => {
                 *table = attempt;

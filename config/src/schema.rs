@@ -5,12 +5,13 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::rules::{Prefixes, Retry, Rule, View};
 use crate::units;
 
 /// The whole file. An absent section has its defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Addresses, identity, data folder.
@@ -25,10 +26,21 @@ pub struct Config {
     /// (`"num.partitions" = 3`) and dotted (`num.partitions = 3`) keys mean the same.
     #[serde(deserialize_with = "kafka_configs")]
     pub kafka: BTreeMap<String, String>,
+    /// What features do for which topics; the first rule that matches holds.
+    pub rules: Vec<Rule>,
+    /// Views that are always there.
+    pub views: Vec<View>,
+    /// How which consumer groups retry; the first policy that matches holds.
+    pub retry: Vec<Retry>,
+    /// Prefixes of krocket's own topics.
+    pub names: Prefixes,
 }
 
+/// Sections that are taken over while krocket runs.
+pub const RELOADED: &[&str] = &["rules", "views", "retry", "names"];
+
 /// `[server]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// This broker's id in Metadata.
@@ -37,7 +49,7 @@ pub struct Server {
     pub listen: HostPort,
     /// Host and port that clients are told to connect to; by default `listen`. Needed when that is 0.0.0.0 or [::].
     pub advertised: Option<HostPort>,
-    /// Where /metrics, /livez and /readyz are served.
+    /// Where /metrics, /livez, /readyz and /v1 are served.
     pub http: HostPort,
     /// The folder that holds everything. Created when it does not exist.
     pub data_dir: PathBuf,
@@ -60,7 +72,7 @@ impl Default for Server {
 }
 
 /// `[limits]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Open client connections; one more is closed at once (Kafka's max.connections).
@@ -96,7 +108,7 @@ impl Default for Limits {
 }
 
 /// `[log]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// A segment file is closed before it grows beyond this; at most 2GiB.
@@ -129,7 +141,7 @@ impl Default for Log {
 }
 
 /// `[logging]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Logging {
     /// A tracing filter: a level, or `target=level` pairs (`info,krocket_proxy=debug`).
@@ -145,7 +157,7 @@ impl Default for Logging {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -176,6 +188,12 @@ impl fmt::Display for HostPort {
             true => write!(out, "[{}]:{}", self.host, self.port),
             false => write!(out, "{}:{}", self.host, self.port),
         }
+    }
+}
+
+impl Serialize for HostPort {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
     }
 }
 

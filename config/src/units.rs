@@ -4,8 +4,13 @@ use std::time::Duration;
 
 /// Durations: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 pub mod duration {
-    use serde::{Deserialize, Deserializer, de::Error};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
     use std::time::Duration;
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(duration: &Duration, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(&super::format_duration(*duration))
+    }
 
     /// For `#[serde(with)]`.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -18,11 +23,55 @@ pub mod duration {
     }
 }
 
+/// Lists of durations.
+pub mod durations {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
+
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct One(#[serde(with = "super::duration")] Duration);
+
+    /// For `#[serde(with)]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>, D::Error> {
+        Ok(Vec::<One>::deserialize(deserializer)?.into_iter().map(|one| one.0).collect())
+    }
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(durations: &[Duration], out: S) -> Result<S::Ok, S::Error> {
+        durations.iter().map(|one| super::format_duration(*one)).collect::<Vec<_>>().serialize(out)
+    }
+}
+
+/// A duration, or none.
+pub mod optional_duration {
+    use serde::{Deserializer, Serializer};
+    use std::time::Duration;
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, out: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => super::duration::serialize(duration, out),
+            None => out.serialize_none(),
+        }
+    }
+
+    /// For `#[serde(with)]`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        super::duration::deserialize(deserializer).map(Some)
+    }
+}
+
 /// Sizes: a whole number of bytes, or text with one of `B`, `KiB`, `MiB`, `GiB`, `TiB`.
 pub mod size {
     use serde::de::{Error, Visitor};
-    use serde::{Deserializer, de};
+    use serde::{Deserializer, Serializer, de};
     use std::fmt;
+
+    /// For `#[serde(with)]`.
+    pub fn serialize<S: Serializer>(size: &u64, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_u64(*size)
+    }
 
     struct Size;
 
@@ -61,6 +110,16 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(ms)?))
 }
 
+/// As it is written in the file, in the largest unit that is exact.
+pub fn format_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match units.iter().find(|(unit, _)| ms > 0 && ms % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
 fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let shift = match unit {
@@ -86,7 +145,9 @@ mod tests {
     #[test]
     fn durations() {
         for (text, ms) in [("500ms", 500), ("30s", 30_000), ("10 m", 600_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
-            assert_eq!(parse_duration(text), Some(Duration::from_millis(ms)), "{text}");
+            let duration = Duration::from_millis(ms);
+            assert_eq!(parse_duration(text), Some(duration), "{text}");
+            assert_eq!(format_duration(duration), text.replace(' ', ""));
         }
         for text in ["", "s", "10", "-1s", "1.5s", "1w", "99999999999999999999s", "18446744073709551615d"] {
             assert_eq!(parse_duration(text), None, "{text}");
