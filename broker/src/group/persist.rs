@@ -265,6 +265,11 @@ impl From<MemberRow> for Member {
         let owned = |rows: BTreeMap<String, Vec<(i32, i32)>>| -> Owned {
             rows.into_iter().filter_map(|(id, set)| Some((id.parse().ok()?, set.into_iter().collect()))).collect()
         };
+        let (assigned, revoking) = (owned(row.assigned), owned(row.revoking));
+        let pairs = |(topic, set): (&Uuid, &BTreeMap<i32, i32>)| {
+            let topic = *topic;
+            set.keys().map(move |partition| (topic, *partition)).collect::<Vec<_>>()
+        };
         let target = row.target.into_iter().filter_map(|(id, set)| Some((id.parse().ok()?, set.into_iter().collect())));
         Member {
             id: row.id.into(),
@@ -283,8 +288,9 @@ impl From<MemberRow> for Member {
                 "unreleased" => MemberState::Unreleased,
                 _ => MemberState::Stable,
             },
-            assigned: owned(row.assigned),
-            revoking: owned(row.revoking),
+            untaken: assigned.iter().chain(&revoking).flat_map(pairs).collect(),
+            assigned,
+            revoking,
             target: target.collect::<Partitions>(),
             classic: row.classic.map(|(session_timeout_ms, protocols)| Classic {
                 session_timeout_ms,
@@ -349,6 +355,8 @@ mod tests {
         member.epoch = 7;
         member.assigned = [(topic, [(0, 3), (1, 7)].into())].into();
         member.revoking = [(topic, [(2, 3)].into())].into();
+        // After a restart nobody knows what the member has taken up.
+        member.untaken = [(topic, 0), (topic, 1), (topic, 2)].into();
         member.target = [(topic, [0, 5].into())].into();
         member.classic = Some(Classic {
             session_timeout_ms: 9,

@@ -88,8 +88,10 @@ impl ConsumerGroup {
         if matches!(base, Base::New) {
             tracing::info!(group = %ctx.group, member = %id, instance, "joins a consumer group with the classic protocol");
         }
+        // Who joins takes up no assignment of before.
+        member.untaken.clear();
         let epoch = self.epoch;
-        self.admit(ctx, Update { base, member, owned: Some(owned) });
+        self.admit(ctx, Update { base, member, owned: Some(owned), unsure: false });
 
         ctx.timers.cancel(&Timer::MemberJoin(id.clone()));
         ctx.timers.start(Timer::Session(id.clone()), ctx.now, request.session_timeout_ms);

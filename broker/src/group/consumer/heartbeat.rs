@@ -29,6 +29,8 @@ pub(super) struct Update {
     pub(super) base: Base,
     pub(super) member: Member,
     pub(super) owned: Option<Partitions>,
+    /// The client may not know of its last answer.
+    pub(super) unsure: bool,
 }
 
 impl ConsumerGroup {
@@ -45,8 +47,15 @@ impl ConsumerGroup {
             let pairs = topics.iter().map(|topic| (topic.topic_id, topic.partitions.iter().copied().collect()));
             pairs.collect::<Partitions>()
         });
+        // A full request is what a client sends when it is not sure of what it has.
+        let full = request.rebalance_timeout_ms != -1
+            && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
+            && request.topic_partitions.is_some();
         let base = self.base(id, instance, request.member_epoch, owned.as_ref())?;
         let mut member = base.member(id);
+        if let Some(owned) = &owned {
+            member.report(owned);
+        }
         let old = member.clone();
         member.instance_id = instance.map(Arc::from).or(member.instance_id);
         member.rack_id = request.rack_id.as_deref().map(str::to_owned).or(member.rack_id);
@@ -70,7 +79,7 @@ impl ConsumerGroup {
         if matches!(base, Base::New) {
             tracing::info!(group = %ctx.group, member = %id, instance, "joins with the consumer protocol");
         }
-        self.admit(ctx, Update { base, member, owned });
+        self.admit(ctx, Update { base, member, owned, unsure: full });
         ctx.timers.start(Timer::Session(id.clone()), ctx.now, ctx.config.consumer_session_timeout_ms);
 
         let member = self.member(id)?;
@@ -78,10 +87,6 @@ impl ConsumerGroup {
             .with_member_id(Some(text(id)))
             .with_member_epoch(member.epoch)
             .with_heartbeat_interval_ms(ctx.config.consumer_heartbeat_interval_ms);
-        // A full request is what a client sends when it is not sure of what it has.
-        let full = request.rebalance_timeout_ms != -1
-            && (request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some())
-            && request.topic_partitions.is_some();
         if request.member_epoch == 0 || full || !same_partitions(&member.assigned, &old.assigned) {
             response.assignment = Some(assignment(&member.assigned));
         }
@@ -142,7 +147,7 @@ impl ConsumerGroup {
     /// Puts the member's new state into the group, gives the group a new epoch and target if that calls for it, and
     /// lets the member take its next step.
     pub(super) fn admit(&mut self, ctx: &mut Ctx<'_>, update: Update) {
-        let Update { base, member, owned } = update;
+        let Update { base, member, owned, unsure } = update;
         let id = member.id.clone();
         let old = base.member(&id);
         let is_new = matches!(base, Base::New);
@@ -166,7 +171,7 @@ impl ConsumerGroup {
             self.bump_epoch(ctx);
         }
         self.update_target(ctx);
-        changed |= self.reconcile(ctx, &id, subscription_changed, owned.as_ref());
+        changed |= self.reconcile(ctx, &id, subscription_changed, owned.as_ref(), unsure);
         if changed {
             self.persist_member(ctx, &id);
         }
@@ -179,6 +184,7 @@ impl ConsumerGroup {
         id: &Arc<str>,
         subscription_changed: bool,
         owned: Option<&Partitions>,
+        unsure: bool,
     ) -> bool {
         let Some(before) = self.members.get(id) else { return false };
         if !subscription_changed && before.is_reconciled_to(self.assignment_epoch) {
@@ -186,11 +192,14 @@ impl ConsumerGroup {
         }
         let subscribed = self.topic_ids(ctx, before);
         let mut after = before.clone();
+        // Nobody can get a partition of a topic that is gone.
+        after.untaken.retain(|(topic, _)| ctx.topics.name(*topic).is_some());
         let step = Reconcile {
             target_epoch: self.assignment_epoch,
             subscribed: &subscribed,
             subscription_changed,
             owned,
+            unsure,
             held_by_other: &|topic, partition| self.held_by_other(id, topic, partition),
         };
         step.apply(&mut after);

@@ -51,6 +51,9 @@ pub(in crate::group) struct Member {
     pub(in crate::group) state: MemberState,
     pub(in crate::group) assigned: Owned,
     pub(in crate::group) revoking: Owned,
+    /// Told to the member, but never yet reported by it: it may be about to take them up, whatever it reports now.
+    /// Not written down: after a restart that is everything.
+    pub(in crate::group) untaken: BTreeSet<(Uuid, i32)>,
     pub(in crate::group) target: Partitions,
     /// Set for members that speak the classic protocol.
     pub(in crate::group) classic: Option<Classic>,
@@ -73,6 +76,7 @@ impl Member {
             state: MemberState::Stable,
             assigned: Owned::new(),
             revoking: Owned::new(),
+            untaken: BTreeSet::new(),
             target: Partitions::new(),
             classic: None,
         }
@@ -98,6 +102,11 @@ impl Member {
     pub(in crate::group) fn assignment_epoch(&self, topic: Uuid, partition: i32) -> Option<i32> {
         let epoch = |owned: &Owned| owned.get(&topic)?.get(&partition).copied();
         epoch(&self.assigned).or_else(|| epoch(&self.revoking))
+    }
+
+    /// Notes what the client reports to have.
+    pub(in crate::group) fn report(&mut self, owned: &Partitions) {
+        self.untaken.retain(|(topic, partition)| !owned.get(topic).is_some_and(|set| set.contains(partition)));
     }
 
     /// Everything that nobody else may have: assigned, or not yet given up.

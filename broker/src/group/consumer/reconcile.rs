@@ -16,6 +16,8 @@ pub(in crate::group) struct Reconcile<'a> {
     pub(in crate::group) subscription_changed: bool,
     /// What the client says it has; None when it says nothing.
     pub(in crate::group) owned: Option<&'a Partitions>,
+    /// The client is not sure of what it was told last (KIP-848's full request): it may not know of a revocation yet.
+    pub(in crate::group) unsure: bool,
     /// True when a member other than this one holds the partition.
     pub(in crate::group) held_by_other: &'a dyn Fn(Uuid, i32) -> bool,
 }
@@ -29,7 +31,7 @@ impl Reconcile<'_> {
         match member.state {
             MemberState::Stable if member.epoch != self.target_epoch => self.advance(member),
             MemberState::Stable => self.drop_unsubscribed(member),
-            MemberState::Unrevoked if self.still_owns(&member.revoking) => {
+            MemberState::Unrevoked if self.still_owns(&member.revoking, self.unsure.then_some(&member.untaken)) => {
                 if self.subscription_changed {
                     self.drop_unsubscribed(member);
                 }
@@ -38,10 +40,13 @@ impl Reconcile<'_> {
         }
     }
 
-    /// A client that says nothing may still own everything.
-    fn still_owns(&self, partitions: &Owned) -> bool {
+    /// A client that says nothing may still own everything, and one that has not taken up what it was told, that.
+    fn still_owns(&self, partitions: &Owned, untaken: Option<&BTreeSet<(Uuid, i32)>>) -> bool {
         let Some(owned) = self.owned else { return !partitions.is_empty() };
-        let owns = |topic, partition| owned.get(topic).is_some_and(|set| set.contains(partition));
+        let owns = |topic: &Uuid, partition: &i32| {
+            owned.get(topic).is_some_and(|set| set.contains(partition))
+                || untaken.is_some_and(|untaken| untaken.contains(&(*topic, *partition)))
+        };
         partitions.iter().any(|(topic, set)| set.keys().any(|partition| owns(topic, partition)))
     }
 
@@ -57,7 +62,7 @@ impl Reconcile<'_> {
             let partitions = member.assigned.remove(&topic).unwrap_or_default();
             revoking.entry(topic).or_default().extend(partitions);
         }
-        if self.still_owns(&revoking) {
+        if self.still_owns(&revoking, Some(&member.untaken)) {
             member.state = MemberState::Unrevoked;
             member.revoking = revoking;
         }
@@ -88,13 +93,16 @@ impl Reconcile<'_> {
             }
         }
         member.assigned = kept;
-        if self.still_owns(&revoking) {
+        // The report was made before the client could know of what is revoked right now.
+        if self.still_owns(&revoking, Some(&member.untaken)) {
             member.state = MemberState::Unrevoked;
             member.revoking = revoking;
             return;
         }
         member.revoking = Owned::new();
+        member.untaken.retain(|(topic, partition)| member.assigned.get(topic).is_some_and(|set| set.contains_key(partition)));
         for (topic, partition) in gained {
+            member.untaken.insert((topic, partition));
             member.assigned.entry(topic).or_default().insert(partition, self.target_epoch);
         }
         member.state = if unreleased { MemberState::Unreleased } else { MemberState::Stable };

@@ -154,10 +154,6 @@ impl World {
         if !state.alive {
             return;
         }
-        // KNOWN GAP, left out of the simulation: a beat that reports what is held before the last assignment was taken up,
-        // and whose answer is lost. The report is believed, as in Kafka's CurrentAssignmentBuilder, so the partition
-        // may go to another member while this one still takes it up.
-        let slow = slow && !lost;
         if let Some(told) = state.told.take_if(|_| !slow) {
             state.owned = told;
         }
