@@ -128,7 +128,7 @@ mod tests {
     fn hidden_records_are_kept_in_order_and_once() {
         let mut notes = Notes::default();
         assert!(notes.is_empty());
-        [5, 1, 5, 3].map(|record| notes.hide(record));
+        [5, 1, 5, 3].into_iter().for_each(|record| notes.hide(record));
         assert_eq!(notes.hidden, [1, 3, 5]);
         assert!(notes.hides(3) && !notes.hides(2) && !notes.is_empty());
     }
