@@ -4,6 +4,7 @@ pub mod cli;
 pub mod exit;
 pub mod http;
 pub mod logging;
+pub mod reload;
 pub mod server;
 pub mod settings;
 pub mod stack;

@@ -13,7 +13,10 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
-use crate::{http, settings, stack};
+use crate::http::kafka::Kafka;
+use crate::reload::{self, Current};
+use crate::stack::Features;
+use crate::{http, settings};
 
 /// A krocket that serves clients.
 pub struct Server {
@@ -22,6 +25,7 @@ pub struct Server {
     /// Where HTTP is served.
     pub http: SocketAddr,
     broker: Arc<Broker>,
+    features: Features,
     drain: CancellationToken,
     stop_http: CancellationToken,
     clients: JoinHandle<bool>,
@@ -32,6 +36,13 @@ impl Server {
     /// Starts from a checked configuration. A port that is taken is found before the data folder is touched.
     /// `loggers` are the log levels that clients may change.
     pub async fn start(config: &Config, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
+        let current = Current::fixed(config).map_err(|fault| Failure::Other(fault.to_string()))?;
+        Server::start_following(current, loggers).await
+    }
+
+    /// Starts with a configuration whose rules may change while krocket runs.
+    pub async fn start_following(current: Arc<Current>, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
+        let config = &*current.config();
         let kafka = resolve(&config.server.listen).await?;
         let listener = Listener::bind(kafka, "kafka").map_err(|error| cannot_listen("Kafka", kafka, &error))?;
         let kafka = listener.local_addr().map_err(|error| cannot_listen("Kafka", kafka, &error))?;
@@ -42,13 +53,19 @@ impl Server {
         let opened: Arc<OnceLock<Arc<Broker>>> = Arc::default();
         let (drain, stop_http) = (CancellationToken::new(), CancellationToken::new());
         let readiness = readiness(opened.clone(), drain.clone());
-        let operators = tokio::spawn(http::serve(http_socket, readiness, stop_http.clone()));
+        let v1 = http::Late::default();
+        let operators = tokio::spawn(http::serve(http_socket, readiness, v1.clone(), stop_http.clone()));
 
         let broker = open(config, settings::broker(config, kafka.port(), loggers)).await?;
         let _ = opened.set(broker.clone());
         let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
-        let clients = tokio::spawn(listener.run(stack::build(broker.clone()), limits, drain.clone(), grace));
-        Ok(Server { kafka, http, broker, drain, stop_http, clients, operators })
+        let mut features = Features::start(broker.clone(), current.rules.clone());
+        let endpoints = std::mem::take(&mut features.routes);
+        let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
+        let _ = v1.set(http::v1(routes));
+        tokio::spawn(reload::follow(current, drain.clone()));
+        let clients = tokio::spawn(listener.run(features.handler.clone(), limits, drain.clone(), grace));
+        Ok(Server { kafka, http, broker, features, drain, stop_http, clients, operators })
     }
 
     /// Accepts nobody new, finishes what is in flight, closes the log. A log that cannot be closed cleanly is recovered
@@ -60,6 +77,7 @@ impl Server {
             Ok(false) => tracing::warn!("some requests did not finish in time and were cut off"),
             Err(error) => tracing::error!(%error, "the listener ended early"),
         }
+        self.features.stop().await;
         let broker = self.broker;
         let closed = tokio::task::spawn_blocking(move || broker.log.close()).await;
         self.stop_http.cancel();

@@ -1,14 +1,39 @@
-//! The order of things: the one place where layers are put round the backend.
+//! The order of things: the one place where layers are put round the backend, and where what runs beside them is started.
 
 use std::sync::Arc;
 
-use krocket_features::Identity;
+use krocket_config::rules::Live;
 use krocket_stack::{Handler, Stack};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
 
-/// What a request passes, innermost first.
-pub fn build(backend: Arc<dyn Handler>) -> Arc<dyn Handler> {
-    Stack::new(backend)
-        // Keeps the promise tested that a request passes layers undecoded; features come here.
-        .layer(Identity)
-        .build()
+/// A backend with the features round it.
+pub struct Features {
+    /// What clients talk to.
+    pub handler: Arc<dyn Handler>,
+    /// Their HTTP endpoints.
+    pub routes: OpenApiRouter,
+    /// What works in the background.
+    workers: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Features {
+    /// Puts the features round a backend, innermost first, and starts their workers.
+    pub fn start(backend: Arc<dyn Handler>, _rules: Live) -> Self {
+        let (workers, stop) = (JoinSet::new(), CancellationToken::new());
+        let handler = Stack::new(backend).build();
+        Features { handler, routes: OpenApiRouter::new(), workers, stop }
+    }
+
+    /// Ends the workers, which finish what they have begun.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.workers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a worker ended early");
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! HTTP for operators: /metrics, /livez, /readyz.
+//! Is krocket alive, can it serve, how is it doing: /livez, /readyz, /metrics.
 
 use std::sync::Arc;
 
@@ -8,20 +8,17 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus::{Encoder, TextEncoder};
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 /// Says whether clients can be served: nothing, or the reason why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// Serves until `stop` is cancelled.
-pub async fn serve(listener: TcpListener, readiness: Readiness, stop: CancellationToken) -> std::io::Result<()> {
-    let routes = Router::new()
+/// The endpoints.
+pub(super) fn routes(readiness: Readiness) -> Router {
+    Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
-        .with_state(readiness);
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+        .with_state(readiness)
 }
 
 async fn metrics() -> impl IntoResponse {
@@ -42,6 +39,9 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::serve;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -55,7 +55,7 @@ mod tests {
             move || if failed.load(Ordering::SeqCst) { Err("the log stopped".to_owned()) } else { Ok(()) }
         });
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, readiness, stop.clone()));
+        let server = tokio::spawn(serve(listener, readiness, Default::default(), stop.clone()));
         let get = async |path: &str| {
             let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
             let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");

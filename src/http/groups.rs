@@ -1,0 +1,251 @@
+//! GET /v1/groups, GET /v1/groups/{group}
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::{
+    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerProtocolAssignment, DescribeGroupsRequest,
+    DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse,
+};
+use kafka_protocol::protocol::Decodable;
+use krocket_features::http::{ErrorBody, Page, Problem};
+use krocket_protocol::{ApiKey, StrBytes};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::kafka::{Kafka, LATEST, check};
+use super::topics::Paging;
+
+pub(super) fn routes(kafka: Kafka) -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(groups)).routes(routes!(group)).with_state(kafka)
+}
+
+/// A consumer group.
+#[derive(Clone, Serialize, ToSchema)]
+struct GroupSummary {
+    /// Its id.
+    group: String,
+    /// `classic` or `consumer` (KIP-848).
+    r#type: String,
+    /// Stable, Empty, PreparingRebalance, ...
+    state: String,
+}
+
+/// Consumer groups by id.
+#[utoipa::path(
+    get, path = "/v1/groups", tag = "groups", params(Paging),
+    responses((status = 200, body = Page<GroupSummary>), (status = 400, body = ErrorBody))
+)]
+async fn groups(State(kafka): State<Kafka>, Query(paging): Query<Paging>) -> Result<Json<Page<GroupSummary>>, Problem> {
+    paging.page(list(&kafka).await?, |group| &group.group).map(Json)
+}
+
+async fn list(kafka: &Kafka) -> Result<Vec<GroupSummary>, Problem> {
+    let response: ListGroupsResponse = kafka.ask(ApiKey::ListGroups, ListGroupsRequest::default()).await?;
+    check(response.error_code, None, || "groups".to_owned())?;
+    let summary = |group: kafka_protocol::messages::list_groups_response::ListedGroup| GroupSummary {
+        group: group.group_id.to_string(),
+        r#type: group.group_type.to_lowercase(),
+        state: group.group_state.to_string(),
+    };
+    let mut groups: Vec<_> = response.groups.into_iter().map(summary).collect();
+    groups.sort_by(|a, b| a.group.cmp(&b.group));
+    Ok(groups)
+}
+
+/// A consumer group in detail.
+#[derive(Serialize, ToSchema)]
+struct GroupDetail {
+    /// Its id.
+    group: String,
+    /// `classic` or `consumer` (KIP-848).
+    r#type: String,
+    /// Stable, Empty, PreparingRebalance, ...
+    state: String,
+    /// Records between committed offsets and ends, of all partitions.
+    lag: i64,
+    /// Who is in it.
+    members: Vec<Member>,
+    /// Partitions with a committed offset or an owner.
+    partitions: Vec<Lag>,
+}
+
+/// A member of a group.
+#[derive(Serialize, ToSchema)]
+struct Member {
+    /// Its id.
+    id: String,
+    /// group.instance.id, of a static member.
+    instance: Option<String>,
+    /// What the client calls itself.
+    client_id: String,
+    /// Its address.
+    host: String,
+    /// What it reads, as topic:partition.
+    assigned: Vec<String>,
+}
+
+/// How far a group is in a partition.
+#[derive(Serialize, ToSchema)]
+struct Lag {
+    /// The topic.
+    topic: String,
+    /// The partition.
+    partition: i32,
+    /// The offset to read next; none before the first commit.
+    committed: Option<i64>,
+    /// The high watermark.
+    end: Option<i64>,
+    /// How many offsets are between the two.
+    lag: Option<i64>,
+    /// Id of the member that reads it.
+    member: Option<String>,
+}
+
+type Partition = (String, i32);
+
+struct Described {
+    state: String,
+    members: Vec<(Member, Vec<Partition>)>,
+}
+
+/// One group: members, committed offsets, ends and lag.
+#[utoipa::path(
+    get, path = "/v1/groups/{group}", tag = "groups",
+    params(("group" = String, Path, description = "The group's id")),
+    responses((status = 200, body = GroupDetail), (status = 404, body = ErrorBody))
+)]
+async fn group(State(kafka): State<Kafka>, Path(group): Path<String>) -> Result<Json<GroupDetail>, Problem> {
+    let summary = list(&kafka).await?.into_iter().find(|summary| summary.group == group);
+    let summary = summary.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    let described = match summary.r#type.as_str() {
+        "consumer" => consumer(&kafka, &group).await?,
+        _ => classic(&kafka, &group).await?,
+    };
+    let committed = committed(&kafka, &group).await?;
+    let owners: BTreeMap<&Partition, &str> = described
+        .members
+        .iter()
+        .flat_map(|(member, assigned)| assigned.iter().map(|partition| (partition, member.id.as_str())))
+        .collect();
+    let all: BTreeSet<&Partition> = committed.keys().chain(owners.keys().copied()).collect();
+    let mut ends = BTreeMap::new();
+    for topic in all.iter().map(|(topic, _)| topic).collect::<BTreeSet<_>>() {
+        let partitions = all.iter().filter(|(other, _)| other == topic).map(|(_, partition)| *partition);
+        // A topic that was deleted has no ends; the group is shown all the same.
+        for (partition, end) in kafka.offsets(topic, partitions.collect::<Vec<_>>(), LATEST).await? {
+            ends.insert((topic.clone(), partition), end);
+        }
+    }
+    let lag = |at: &Partition| {
+        let (committed, end) = (committed.get(at).copied(), ends.get(at).copied());
+        Lag {
+            topic: at.0.clone(),
+            partition: at.1,
+            committed,
+            end,
+            lag: committed.zip(end).map(|(committed, end)| (end - committed).max(0)),
+            member: owners.get(at).map(|member| (*member).to_owned()),
+        }
+    };
+    let partitions: Vec<Lag> = all.iter().map(|at| lag(at)).collect();
+    Ok(Json(GroupDetail {
+        group,
+        r#type: summary.r#type,
+        state: described.state,
+        lag: partitions.iter().filter_map(|partition| partition.lag).sum(),
+        partitions,
+        members: described.members.into_iter().map(|(member, _)| member).collect(),
+    }))
+}
+
+fn group_id(group: &str) -> GroupId {
+    GroupId(StrBytes::from_string(group.to_owned()))
+}
+
+fn named(assigned: &[Partition]) -> Vec<String> {
+    assigned.iter().map(|(topic, partition)| format!("{topic}:{partition}")).collect()
+}
+
+async fn classic(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
+    let request = DescribeGroupsRequest::default().with_groups(vec![group_id(group)]);
+    let response: DescribeGroupsResponse = kafka.ask(ApiKey::DescribeGroups, request).await?;
+    let found = response.groups.into_iter().next();
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    check(found.error_code, found.error_message.as_deref(), || format!("group \"{group}\""))?;
+    let members = found.members.into_iter().map(|member| {
+        let assigned = assignment(member.member_assignment);
+        let shown = Member {
+            id: member.member_id.to_string(),
+            instance: member.group_instance_id.map(|id| id.to_string()),
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assigned: named(&assigned),
+        };
+        (shown, assigned)
+    });
+    Ok(Described { state: found.group_state.to_string(), members: members.collect() })
+}
+
+/// A classic member's assignment. The bytes are the clients' own: what is not the consumer protocol shows as nothing.
+fn assignment(mut bytes: Bytes) -> Vec<Partition> {
+    if bytes.len() < 2 {
+        return Vec::new();
+    }
+    // Higher versions only add to the end.
+    let version = bytes.get_i16().clamp(0, 3);
+    // The decoder reserves memory for counts that it reads; a count that the bytes cannot hold is not shown to it.
+    let count = bytes.get(..4).and_then(|count| Some(i32::from_be_bytes(count.try_into().ok()?))).unwrap_or(0);
+    if count < 0 || count as usize > bytes.len() / 6 {
+        return Vec::new();
+    }
+    let Ok(assignment) = ConsumerProtocolAssignment::decode(&mut bytes, version) else { return Vec::new() };
+    let topics = assignment.assigned_partitions.into_iter();
+    topics.flat_map(|topic| topic.partitions.into_iter().map(move |index| (topic.topic.to_string(), index))).collect()
+}
+
+async fn consumer(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group_id(group)]);
+    let response: ConsumerGroupDescribeResponse = kafka.ask(ApiKey::ConsumerGroupDescribe, request).await?;
+    let found = response.groups.into_iter().next();
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    check(found.error_code, found.error_message.as_deref(), || format!("group \"{group}\""))?;
+    let members = found.members.into_iter().map(|member| {
+        let topics = member.assignment.topic_partitions.into_iter();
+        let assigned: Vec<Partition> = topics
+            .flat_map(|topic| topic.partitions.into_iter().map(move |index| (topic.topic_name.to_string(), index)))
+            .collect();
+        let shown = Member {
+            id: member.member_id.to_string(),
+            instance: member.instance_id.map(|id| id.to_string()),
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assigned: named(&assigned),
+        };
+        (shown, assigned)
+    });
+    Ok(Described { state: found.group_state.to_string(), members: members.collect() })
+}
+
+async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, i64>, Problem> {
+    let asked = OffsetFetchRequestGroup::default()
+        .with_group_id(group_id(group))
+        .with_member_epoch(-1)
+        .with_topics(None);
+    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    let response: OffsetFetchResponse = kafka.ask(ApiKey::OffsetFetch, request).await?;
+    let mut committed = BTreeMap::new();
+    for found in response.groups {
+        check(found.error_code, None, || format!("group \"{group}\""))?;
+        for topic in found.topics {
+            let known = topic.partitions.iter().filter(|partition| partition.committed_offset >= 0);
+            committed.extend(known.map(|at| ((topic.name.to_string(), at.partition_index), at.committed_offset)));
+        }
+    }
+    Ok(committed)
+}

@@ -1,0 +1,96 @@
+//! HTTP for operators: /metrics, /livez, /readyz, and /v1 for everything that is done to messages, topics and groups.
+
+pub mod config;
+pub mod groups;
+pub mod health;
+pub mod kafka;
+pub mod messages;
+pub mod openapi;
+pub mod topics;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::handler::Handler as _;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, any_service};
+use krocket_features::http::Problem;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use health::Readiness;
+
+/// The largest body of a request: about the largest message.
+const MAX_BODY: usize = 16 << 20;
+/// An error's text is read up to this length to be put into JSON.
+const MAX_ERROR: usize = 64 << 10;
+
+/// The endpoints below /v1; they come when the data folder is open.
+pub type Late = Arc<OnceLock<MethodRouter>>;
+
+/// Serves until `stop` is cancelled.
+pub async fn serve(
+    listener: TcpListener,
+    readiness: Readiness,
+    v1: Late,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
+    let routes = routes(readiness, v1);
+    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+fn routes(readiness: Readiness, v1: Late) -> Router {
+    let health = health::routes(readiness.clone());
+    let later = move |request: Request| {
+        let (v1, readiness) = (v1.clone(), readiness.clone());
+        async move {
+            match v1.get() {
+                _ if !request.uri().path().starts_with("/v1") => StatusCode::NOT_FOUND.into_response(),
+                Some(routes) => routes.clone().call(request, ()).await,
+                None => Problem::unavailable(readiness().err().unwrap_or_else(|| "starting".to_owned())).into_response(),
+            }
+        }
+    };
+    health.fallback(later)
+}
+
+/// The endpoints below /v1 as one service.
+pub fn v1(routes: Router) -> MethodRouter {
+    let routes = routes
+        .fallback(|request: Request| async move {
+            Problem::not_found(format!("there is no {}; /v1/openapi.json lists what there is", request.uri().path()))
+        })
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn(errors_in_json));
+    any_service(routes)
+}
+
+/// What axum itself refuses (a path, query or body that does not parse, a wrong method) in the words of all other errors.
+async fn errors_in_json(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = next.run(request).await;
+    let status = response.status();
+    let json = HeaderValue::from_static("application/json");
+    if !(status.is_client_error() || status.is_server_error()) || response.headers().get(CONTENT_TYPE) == Some(&json) {
+        return response;
+    }
+    let allow = response.headers().get(ALLOW).cloned();
+    let text = axum::body::to_bytes(response.into_body(), MAX_ERROR).await.unwrap_or_default();
+    let message = match String::from_utf8_lossy(&text).trim_end() {
+        "" if status == StatusCode::METHOD_NOT_ALLOWED => format!("{path} does not know {method}"),
+        "" => status.canonical_reason().unwrap_or("error").to_owned(),
+        text => text.to_owned(),
+    };
+    let mut response = Problem::new(status, message).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
