@@ -135,9 +135,8 @@ impl Current {
     fn take(&self, config: Config, rules: Rules) {
         let restart = changed_sections(&self.started, &config);
         let before = self.config.load_full();
-        let reloaded = |config: &Config| {
-            (config.rules.clone(), config.views.clone(), config.retry.clone(), config.names.clone())
-        };
+        let reloaded =
+            |config: &Config| (config.rules.clone(), config.views.clone(), config.retry.clone(), config.names.clone());
         if reloaded(&before) != reloaded(&config) {
             self.rules.set(rules);
         }

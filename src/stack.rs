@@ -37,3 +37,16 @@ impl Features {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Fewest endpoints below /v1.
+    pub(crate) const ENDPOINTS: usize = 7;
+
+    /// The features' endpoints without a backend.
+    pub(crate) fn routes() -> OpenApiRouter {
+        OpenApiRouter::new()
+    }
+}

@@ -97,7 +97,8 @@ pub mod size {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// A whole number and a unit.
+pub fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let ms = match unit {
         "ms" => 1,

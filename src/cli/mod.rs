@@ -1,63 +1,64 @@
-//! The command line.
+//! The command line: the server, and a client of its HTTP API.
 
+mod client;
+mod dlq;
+mod group;
+mod lookup;
+mod message;
+mod schedule;
+mod serve;
+mod table;
+mod time;
+mod topic;
+mod txn;
+mod view;
+
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use clap::{Args, Parser, Subcommand};
-use krocket_config::{Config, ConfigError, Override, load};
-use tokio::signal::unix::{SignalKind, signal};
+use clap::{Parser, Subcommand};
 
 use crate::exit::{BAD_CONFIG, Failure};
-use crate::logging::Levels;
-use crate::server::{Server, raise_open_files};
-use crate::{logging, settings};
+use crate::reload::Source;
 
 #[derive(Parser)]
-#[command(name = "krocket", version, about = "A Kafka broker in one binary", args_conflicts_with_subcommands = true)]
+#[command(name = "krocket", version, about = "A Kafka broker in one binary, with RocketMQ's features")]
+#[command(args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: Serve,
+    serve: serve::Serve,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the server (the default).
-    Serve(Serve),
+    Serve(serve::Serve),
     /// Check a configuration file and do nothing else.
     CheckConfig {
         /// The file.
         file: PathBuf,
     },
+    /// Messages: send one, look one up, follow its life.
+    Message(message::Message),
+    /// Delayed messages that wait for their time.
+    Schedule(schedule::Schedule),
+    /// Dead letters of consumer groups.
+    Dlq(dlq::Dlq),
+    /// Half messages that are not resolved.
+    Txn(txn::Txn),
+    /// Views: topics that show a part of another one.
+    View(view::View),
+    /// Consumer groups with their lag.
+    Group(group::Group),
+    /// Topics.
+    Topic(topic::Topic),
+    /// The look-up index.
+    Lookup(lookup::Lookup),
     /// Print the version.
     Version,
-}
-
-#[derive(Args)]
-struct Serve {
-    /// TOML file; KROCKET__SECTION__KEY variables and flags override it.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Where Kafka clients connect [default: 127.0.0.1:9092].
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<String>,
-    /// What clients are told to connect to [default: --listen].
-    #[arg(long, value_name = "HOST:PORT")]
-    advertised: Option<String>,
-    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9644].
-    #[arg(long, value_name = "HOST:PORT")]
-    http: Option<String>,
-    /// The folder that holds everything [default: ./krocket-data].
-    #[arg(long, value_name = "FOLDER")]
-    data_dir: Option<String>,
-    /// This broker's id [default: 1].
-    #[arg(long, value_name = "ID")]
-    node_id: Option<String>,
-    /// What is logged, for example info,krocket_proxy=debug [default: info].
-    #[arg(long, value_name = "FILTER")]
-    log: Option<String>,
 }
 
 /// Runs the program.
@@ -70,8 +71,16 @@ pub fn main() -> ExitCode {
         }
     };
     let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(serve) => run(&serve),
+        Command::Serve(serve) => serve::run(&serve),
         Command::CheckConfig { file } => check_config(file),
+        Command::Message(command) => command.run(),
+        Command::Schedule(command) => command.run(),
+        Command::Dlq(command) => command.run(),
+        Command::Txn(command) => command.run(),
+        Command::View(command) => command.run(),
+        Command::Group(command) => command.run(),
+        Command::Topic(command) => command.run(),
+        Command::Lookup(command) => command.run(),
         Command::Version => {
             say(&format!("krocket {}", env!("CARGO_PKG_VERSION")));
             Ok(())
@@ -86,109 +95,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-impl Serve {
-    fn config(&self) -> Result<Config, ConfigError> {
-        // Not std::env::vars, which panics at a variable that is not Unicode.
-        let variables =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let mut overrides = Override::environment(variables)?;
-        let flags = [
-            ("--listen", "server", "listen", &self.listen),
-            ("--advertised", "server", "advertised", &self.advertised),
-            ("--http", "server", "http", &self.http),
-            ("--data-dir", "server", "data_dir", &self.data_dir),
-            ("--node-id", "server", "node_id", &self.node_id),
-            ("--log", "logging", "filter", &self.log),
-        ];
-        for (flag, section, key, value) in flags {
-            overrides.extend(value.as_ref().map(|value| Override::flag(flag, section, key, value)));
-        }
-        let loaded = load(self.config.as_deref(), overrides)?;
-        settings::check(&loaded)?;
-        Ok(loaded.config)
-    }
-}
-
 fn check_config(file: PathBuf) -> Result<(), Failure> {
-    let loaded = load(Some(&file), Vec::new())?;
-    settings::check(&loaded)?;
+    Source { file: Some(file.clone()), overrides: Vec::new() }.load()?;
     say(&format!("{}: ok", file.display()));
     Ok(())
 }
 
-fn run(serve: &Serve) -> Result<(), Failure> {
-    let config = serve.config()?;
-    let loggers = Arc::new(logging::start(&config.logging));
-    raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .thread_name("krocket")
-        .build()
-        .map_err(|error| Failure::Other(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(async {
-        // Before anything that takes time, so that a signal during recovery ends the process as it should.
-        let signals = Signals::new().map_err(|error| Failure::Other(format!("cannot handle signals: {error}")))?;
-        until_signalled(&config, loggers, signals).await
-    });
-    // What still blocks (a disk that hangs) must not keep the process: the log is closed by now.
-    runtime.shutdown_background();
-    result
-}
-
-async fn until_signalled(config: &Config, loggers: Arc<Levels>, mut signals: Signals) -> Result<(), Failure> {
-    let server = tokio::select! {
-        server = Server::start(config, Some(loggers)) => server?,
-        name = signals.next() => {
-            tracing::info!(signal = name, "stopped before the data folder was open");
-            return Ok(());
-        }
-    };
-    let advertised =
-        config.server.advertised.as_ref().map(ToString::to_string).unwrap_or_else(|| server.kafka.to_string());
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        kafka = %server.kafka,
-        advertised,
-        http = %server.http,
-        data_dir = %config.server.data_dir.display(),
-        "krocket is ready"
-    );
-    let name = signals.next().await;
-    tracing::info!(signal = name, "draining; a second signal exits at once");
-    tokio::select! {
-        stopped = server.stop() => {
-            stopped?;
-            tracing::info!("stopped");
-        }
-        name = signals.next() => {
-            tracing::warn!(signal = name, "exiting at once");
-            std::process::exit(1);
-        }
-    }
-    Ok(())
-}
-
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-#[allow(clippy::print_stdout)]
+/// Prints a line; a reader that has gone (`| head`) is no error.
 fn say(line: &str) {
-    println!("{line}");
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 #[allow(clippy::print_stderr)]

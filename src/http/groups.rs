@@ -233,10 +233,8 @@ async fn consumer(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
 }
 
 async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, i64>, Problem> {
-    let asked = OffsetFetchRequestGroup::default()
-        .with_group_id(group_id(group))
-        .with_member_epoch(-1)
-        .with_topics(None);
+    let asked =
+        OffsetFetchRequestGroup::default().with_group_id(group_id(group)).with_member_epoch(-1).with_topics(None);
     let request = OffsetFetchRequest::default().with_groups(vec![asked]);
     let response: OffsetFetchResponse = kafka.ask(ApiKey::OffsetFetch, request).await?;
     let mut committed = BTreeMap::new();

@@ -40,10 +40,10 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 mod tests {
     use super::*;
     use crate::http::serve;
-    use tokio::net::TcpListener;
-    use tokio_util::sync::CancellationToken;
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
 
     #[tokio::test]
     async fn readiness_tells_the_reason_and_liveness_does_not_care() {

@@ -94,7 +94,10 @@ impl Kafka {
         let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
         let response: ListOffsetsResponse = self.ask(ApiKey::ListOffsets, request).await?;
         let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
-        Ok(partitions.filter(|found| found.error_code == 0).map(|found| (found.partition_index, found.offset)).collect())
+        Ok(partitions
+            .filter(|found| found.error_code == 0)
+            .map(|found| (found.partition_index, found.offset))
+            .collect())
     }
 }
 

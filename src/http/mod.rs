@@ -54,7 +54,9 @@ fn routes(readiness: Readiness, v1: Late) -> Router {
             match v1.get() {
                 _ if !request.uri().path().starts_with("/v1") => StatusCode::NOT_FOUND.into_response(),
                 Some(routes) => routes.clone().call(request, ()).await,
-                None => Problem::unavailable(readiness().err().unwrap_or_else(|| "starting".to_owned())).into_response(),
+                None => {
+                    Problem::unavailable(readiness().err().unwrap_or_else(|| "starting".to_owned())).into_response()
+                }
             }
         }
     };

@@ -1,0 +1,174 @@
+//! The HTTP API's client.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::{say, table};
+use crate::exit::Failure;
+
+/// Most bytes of an answer.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// Which krocket, and how its answers are shown.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Remote {
+    /// The server's HTTP address.
+    #[arg(long, global = true, value_name = "HOST:PORT", env = "KROCKET_HTTP", default_value = "127.0.0.1:9644")]
+    http: String,
+    /// Print the API's JSON instead of a table.
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// Which part of a list.
+#[derive(Args, Clone, Debug)]
+pub(super) struct Paging {
+    /// Most items to show, up to 1000 [default: 100].
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Go on where the last page ended.
+    #[arg(long, value_name = "TOKEN")]
+    next: Option<String>,
+}
+
+impl Paging {
+    /// As query parameters.
+    pub(super) fn query(&self) -> Query {
+        Query::default().maybe("limit", self.limit).maybe("next", self.next.as_deref())
+    }
+}
+
+/// Query parameters.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(Vec<(&'static str, String)>);
+
+impl Query {
+    /// Adds a parameter, if it is there.
+    pub(super) fn maybe(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.0.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+}
+
+/// A path; each segment may hold anything.
+pub(super) fn path(segments: &[&str]) -> String {
+    let mut path = String::from("/v1");
+    for segment in segments {
+        path.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' | b':' => path.push(byte as char),
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    path
+}
+
+impl Remote {
+    /// Asks for something.
+    pub(super) fn get(&self, path: &str, query: &Query) -> Result<Value, Failure> {
+        let request = self.agent().get(self.url(path)?);
+        let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
+        self.answer(request.call())
+    }
+
+    /// Has something done.
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.answer(self.agent().post(self.url(path)?).send_json(body))
+    }
+
+    /// Has something removed.
+    pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.answer(self.agent().delete(self.url(path)?).call())
+    }
+
+    /// Prints a list: JSON, or a table of these columns, as far as the rows have them.
+    pub(super) fn list(&self, answer: &Value, columns: &[&str]) {
+        if self.json {
+            return say(&pretty(answer));
+        }
+        let rows = table::rows(answer);
+        match rows.is_empty() {
+            true => say("nothing there"),
+            false => say(&table::rows_table(rows, columns)),
+        }
+        if let Some(next) = answer.get("next").and_then(Value::as_str) {
+            say(&format!("there is more: --next {next}"));
+        }
+    }
+
+    /// Prints one thing with all that it has.
+    pub(super) fn show(&self, answer: &Value) {
+        match self.json {
+            true => say(&pretty(answer)),
+            false => say(&table::object(answer)),
+        }
+    }
+
+    /// Prints what was done: JSON, or a sentence and what the server said beyond it.
+    pub(super) fn done(&self, answer: &Value, sentence: &str) {
+        if self.json {
+            return say(&pretty(answer));
+        }
+        say(sentence);
+        if answer.as_object().is_some_and(|fields| !fields.is_empty()) {
+            say(&table::object(answer));
+        }
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
+    }
+
+    fn url(&self, path: &str) -> Result<String, Failure> {
+        let address = self.http.trim_end_matches('/');
+        match address.split_once("://") {
+            None => Ok(format!("http://{address}{path}")),
+            Some(("http", _)) => Ok(format!("{address}{path}")),
+            Some((scheme, _)) => {
+                Err(Failure::Other(format!("{scheme} is not spoken: --http is an address such as 127.0.0.1:9644")))
+            }
+        }
+    }
+
+    fn answer(&self, result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+        let unreachable = |error: ureq::Error| {
+            let why = match error {
+                ureq::Error::Io(error) => error.to_string(),
+                error => error.to_string(),
+            };
+            Failure::Other(format!(
+                "krocket cannot be reached at {}: {why} (--http or KROCKET_HTTP say where)",
+                self.http
+            ))
+        };
+        let mut response = result.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(unreachable)?;
+        let value = match text.trim().is_empty() {
+            true => Ok(Value::Null),
+            false => serde_json::from_str::<Value>(&text),
+        };
+        if status.is_success() {
+            return value.map_err(|_| Failure::Other(format!("{} answers, but not as krocket does", self.http)));
+        }
+        let sentence = value.ok().and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
+        Err(Failure::Other(sentence.unwrap_or_else(|| format!("{} answers {status}: {}", self.http, text.trim()))))
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_a_path_may_hold_anything() {
+        assert_eq!(path(&["messages", "orders:3:4711", "life"]), "/v1/messages/orders:3:4711/life");
+        assert_eq!(path(&["dlq", "a/b c?é"]), "/v1/dlq/a%2Fb%20c%3F%C3%A9");
+    }
+}
