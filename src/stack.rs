@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use krocket_config::rules::Live;
+use krocket_features::Reserved;
 use krocket_stack::{Handler, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +22,9 @@ pub struct Features {
 
 impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
-    pub fn start(backend: Arc<dyn Handler>, _rules: Live) -> Self {
+    pub fn start(backend: Arc<dyn Handler>, rules: Live) -> Self {
         let (workers, stop) = (JoinSet::new(), CancellationToken::new());
-        let handler = Stack::new(backend).build();
+        let handler = Stack::new(backend).layer(Reserved::new(rules)).build();
         Features { handler, routes: OpenApiRouter::new(), workers, stop }
     }
 

@@ -4,6 +4,8 @@ pub mod headers;
 pub mod http;
 pub mod identity;
 pub mod message_id;
+pub mod reserved;
 
 pub use identity::Identity;
 pub use message_id::MessageId;
+pub use reserved::Reserved;
