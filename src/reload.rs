@@ -155,10 +155,12 @@ impl Current {
 
     fn refuse(&self, error: String) {
         RELOADS.with_label_values(&["failed"]).inc();
+        {
+            let mut state = self.state.lock();
+            state.refused += 1;
+            state.error = Some(error.clone());
+        }
         tracing::error!("the changed configuration is refused and the rules stay as they were: {error}");
-        let mut state = self.state.lock();
-        state.refused += 1;
-        state.error = Some(error);
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use krocket_testkit::Krocket;
+use krocket_testkit::process::Process;
 use serde_json::{Value, json};
 
 const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
@@ -64,4 +65,71 @@ async fn what_fails_is_said_in_a_sentence() {
     let (code, _, stderr) = krocket(http, &["topic", "list"]).await;
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with(&format!("krocket: krocket cannot be reached at {http}: ")), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_groups_lag_is_what_lies_between_its_offsets_and_the_ends() {
+    use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+    use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetCommitResponse, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
+    let server = Krocket::start().await;
+    let http = server.http;
+    for _ in 0..3 {
+        krocket(http, &["message", "send", "orders", "x"]).await;
+    }
+    let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(1);
+    let topic = OffsetCommitRequestTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str("orders")))
+        .with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("billing")))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let response: OffsetCommitResponse = server.client().await.call(8, &request).await;
+    assert_eq!(response.topics[0].partitions[0].error_code, 0);
+
+    let groups = json_of(http, &["group", "list"]).await;
+    assert_eq!(groups["items"][0]["group"], "billing");
+    let group = json_of(http, &["group", "show", "billing"]).await;
+    assert_eq!((&group["lag"], &group["members"]), (&json!(2), &json!([])));
+    let expected = json!([{
+        "topic": "orders", "partition": 0, "committed": 1, "end": 3, "lag": 2, "member": null,
+    }]);
+    assert_eq!(group["partitions"], expected);
+    server.stop().await;
+}
+
+#[test]
+fn a_changed_file_is_taken_over_while_krocket_runs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("krocket.toml");
+    let text = |path: &std::path::Path| path.to_str().expect("text").to_owned();
+    std::fs::write(&file, "").expect("written");
+    let data = folder.path().join("data");
+    let mut process = Process::start(
+        KROCKET,
+        &["--config", &text(&file), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", &text(&data)],
+    );
+    let (_, http) = process.wait_until_ready();
+    let config = || -> Value {
+        let mut response = ureq::get(format!("http://{http}/v1/config")).call().expect("answers");
+        response.body_mut().read_json().expect("JSON")
+    };
+    assert_eq!(config()["config"]["rules"], json!([]));
+
+    std::fs::write(&file, "[[rules]]\ntopics = [\"a\"]\nhalf = false\n[limits]\nconnections = 7\n").expect("written");
+    process.wait_for_line("the configuration was read again");
+    process.wait_for_line("changed sections need a restart of krocket sections=\"limits\"");
+    let taken = config();
+    assert_eq!(taken["config"]["rules"][0]["half"], json!(false));
+    assert_eq!((&taken["reloads_ok"], &taken["restart_needed"]), (&json!(1), &json!(["limits"])));
+
+    std::fs::write(&file, "[[views]]\nname = \"v\"\nsource = \"s\"\nfilter = \"a = \"\n").expect("written");
+    process.signal(rustix::process::Signal::HUP);
+    process.wait_for_line("the changed configuration is refused and the rules stay as they were");
+    let refused = config();
+    assert_eq!(refused["config"]["rules"], taken["config"]["rules"]);
+    let error = refused["error"].as_str().expect("an error");
+    assert!(error.contains("krocket.toml:4:") && error.ends_with('^'), "{error}");
 }
