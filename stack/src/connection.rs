@@ -17,6 +17,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// True for one without a socket: the request is krocket's own.
+    pub fn is_internal(&self) -> bool {
+        self.id == 0
+    }
+
     /// A connection without a socket, for a feature's own requests and for tests.
     pub fn internal(name: &str) -> Self {
         Connection {

@@ -29,6 +29,13 @@ impl Row {
         Row::Put { table, key: key.into(), value: value.into() }
     }
 
+    /// The table that it changes.
+    pub fn table(&self) -> u8 {
+        match self {
+            Row::Put { table, .. } | Row::Delete { table, .. } => *table,
+        }
+    }
+
     /// Removes a key.
     pub fn delete(table: u8, key: impl Into<Vec<u8>>) -> Self {
         Row::Delete { table, key: key.into() }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::TransactionalId;
-use krocket_protocol::records::Mentioned;
+use krocket_protocol::records::{Mentioned, Rejection};
 use krocket_protocol::{ErrorCode, StrBytes};
 use uuid::Uuid;
 
@@ -70,6 +70,12 @@ impl Refusal {
     pub fn record(index: i32, message: impl Into<String>) -> Self {
         let message = message.into();
         Refusal { code: ErrorCode::InvalidRecord, message: message.clone(), records: vec![(index, message)] }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Refusal { code: rejection.code, message: rejection.message, records: rejection.records }
     }
 }
 

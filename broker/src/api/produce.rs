@@ -5,16 +5,15 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceResponse, TopicName};
 use krocket_protocol::records::batch::{self, BatchHeader};
 use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate};
 use krocket_protocol::records::Codec;
 use krocket_protocol::{ErrorCode, StrBytes};
-use krocket_stack::{Error, Request, Response};
+use krocket_stack::{Error, ProducePartition, ProduceTopic, Refusal, Request, Response};
 use tokio::time::{Sleep, sleep};
 
 use crate::Broker;
@@ -30,9 +29,10 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Validates and queues every batch before the first wait, so that requests of a connection stay in order; then waits.
 pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response, Error> {
-    let (head, request) = request.into_message::<ProduceRequest>()?;
+    let (head, request) = request.into_produce()?;
+    let asked = Asked { version: head.version, acks: request.acks, internal: head.connection.is_internal() };
     let started: Vec<_> =
-        request.topic_data.into_iter().map(|topic| start_topic(broker, head.version, request.acks, topic)).collect();
+        request.topics.into_iter().map(|topic| start_topic(broker, asked, topic)).collect();
     if request.acks == 0 {
         return finish_unanswered(started).await;
     }
@@ -57,7 +57,7 @@ async fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error
         let refusal = match partition {
             Started::Refused(response) => Some(response),
             Started::Queued { index, appending, .. } => {
-                appending.await.err().map(|error| Refusal::from(error).response(index))
+                appending.await.err().map(|error| response(error.into(), index))
             }
         };
         refused = refused.or(refusal);
@@ -69,6 +69,15 @@ async fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error
             Err(Error::Close(format!("a batch produced with acks=0 was refused: {message}")))
         }
     }
+}
+
+/// What holds for all partitions of a request.
+#[derive(Clone, Copy)]
+struct Asked {
+    version: i16,
+    acks: i16,
+    /// By a layer or worker of krocket.
+    internal: bool,
 }
 
 struct StartedTopic {
@@ -94,47 +103,28 @@ impl Started {
                 .with_base_offset(appended.base_offset)
                 .with_log_append_time_ms(if log_append_time { appended.timestamp } else { -1 })
                 .with_log_start_offset(appended.log_start_offset),
-            Either::Left((Err(error), _)) => Refusal::from(error).response(index),
+            Either::Left((Err(error), _)) => response(error.into(), index),
             Either::Right(_) => {
-                Refusal::new(ErrorCode::RequestTimedOut, "the disk did not answer in time").response(index)
+                response(Refusal::new(ErrorCode::RequestTimedOut, "the disk did not answer in time"), index)
             }
         }
     }
 }
 
-/// Why a partition's batch is not taken.
-struct Refusal {
-    code: ErrorCode,
-    message: String,
-    records: Vec<(i32, String)>,
-}
-
-impl Refusal {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Refusal { code, message: message.into(), records: Vec::new() }
-    }
-
-    fn response(self, index: i32) -> PartitionProduceResponse {
-        let records = self.records.into_iter().map(|(index, message)| {
-            BatchIndexAndErrorMessage::default()
-                .with_batch_index(index)
-                .with_batch_index_error_message(Some(StrBytes::from_string(message)))
-        });
-        PartitionProduceResponse::default()
-            .with_index(index)
-            .with_error_code(self.code.code())
-            .with_base_offset(-1)
-            .with_log_append_time_ms(-1)
-            .with_log_start_offset(-1)
-            .with_record_errors(records.collect())
-            .with_error_message(Some(StrBytes::from_string(self.message)))
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        Refusal { code: rejection.code, message: rejection.message, records: rejection.records }
-    }
+fn response(refusal: Refusal, index: i32) -> PartitionProduceResponse {
+    let records = refusal.records.into_iter().map(|(index, message)| {
+        BatchIndexAndErrorMessage::default()
+            .with_batch_index(index)
+            .with_batch_index_error_message(Some(StrBytes::from_string(message)))
+    });
+    PartitionProduceResponse::default()
+        .with_index(index)
+        .with_error_code(refusal.code.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(-1)
+        .with_record_errors(records.collect())
+        .with_error_message(Some(StrBytes::from_string(refusal.message)))
 }
 
 impl From<AppendError> for Refusal {
@@ -143,44 +133,43 @@ impl From<AppendError> for Refusal {
     }
 }
 
-fn start_topic(broker: &Broker, version: i16, acks: i16, topic: TopicProduceData) -> StartedTopic {
-    let by_id = version >= TOPIC_ID_VERSION;
-    let found = if by_id { broker.topics.by_id(topic.topic_id) } else { broker.topics.get(&topic.name) };
+fn start_topic(broker: &Broker, asked: Asked, topic: ProduceTopic) -> StartedTopic {
+    let by_id = asked.version >= TOPIC_ID_VERSION;
+    let found = if by_id { broker.topics.by_id(topic.id) } else { broker.topics.get(&topic.name) };
     let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
-    let start = |data: PartitionProduceData| {
+    let start = |mut data: ProducePartition| {
         let index = data.index;
         let found = found.as_deref().ok_or_else(|| Refusal::new(unknown, "no such topic"));
-        let started = found.and_then(|found| start_partition(broker, version, acks, found, data));
-        started.unwrap_or_else(|refusal| Started::Refused(refusal.response(index)))
+        let refused = data.refused.take().map_or(Ok(()), Err);
+        let started = refused.and(found).and_then(|found| start_partition(broker, asked, found, data));
+        started.unwrap_or_else(|refusal| Started::Refused(response(refusal, index)))
     };
-    let partitions = topic.partition_data.into_iter().map(start).collect();
-    let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
+    let partitions = topic.partitions.into_iter().map(start).collect();
+    let response = TopicProduceResponse::default().with_name(TopicName(topic.name)).with_topic_id(topic.id);
     StartedTopic { response, partitions }
 }
 
 fn start_partition(
     broker: &Broker,
-    version: i16,
-    acks: i16,
+    asked: Asked,
     topic: &Topic,
-    data: PartitionProduceData,
+    data: ProducePartition,
 ) -> Result<Started, Refusal> {
     let config = topic.config.load();
-    let durability = match acks {
+    let durability = match asked.acks {
         0 => Durability::None,
         1 => Durability::Written,
         -1 => Durability::Synced,
-        _ => return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks}: only -1, 0 and 1 are known"))),
+        acks => return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks}: only -1, 0 and 1 are known"))),
     };
     let durability = if config.sync_every_write { Durability::Synced } else { durability };
     let partition = topic
         .partition(data.index)
         .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition"))?;
-    let batch = data.records.unwrap_or_default();
     let now_ms = broker.log.clock().now_ms();
-    let (batch, header) = check(version, batch, &config, now_ms)?;
+    let (batch, header) = check(asked, data.records, &config, now_ms)?;
     let append =
-        Append { partition, batch, header, durability, puts: Vec::new(), marks: Bytes::new() };
+        Append { partition, batch, header, durability, notes: data.notes };
     let appending = broker.log.append(append);
     Ok(Started::Queued { index: data.index, log_append_time: config.log_append_time, appending })
 }
@@ -189,11 +178,12 @@ fn start_partition(
 ///
 /// Every record is walked, compressed or not, as Kafka does: whatever is in the log can be read by every client. The
 /// walk streams and costs a fraction of what compressing did; memory is bounded whatever the batch claims.
-fn check(version: i16, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
+fn check(asked: Asked, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
     if batch.is_empty() {
         return Err(Refusal::new(ErrorCode::InvalidRecord, "a partition without a record batch"));
     }
-    if batch.len() > config.max_message_bytes {
+    // What was taken once is delivered, whatever headers krocket adds to it.
+    if batch.len() > config.max_message_bytes && !asked.internal {
         let message =
             format!("a batch of {} bytes: max.message.bytes is {}", batch.len(), config.max_message_bytes);
         return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
@@ -215,7 +205,7 @@ fn check(version: i16, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> R
     if header.is_transactional() {
         return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not served yet"));
     }
-    if header.codec() == Some(Codec::Zstd) && version < ZSTD_VERSION {
+    if header.codec() == Some(Codec::Zstd) && asked.version < ZSTD_VERSION {
         let message = format!("zstd needs Produce version {ZSTD_VERSION}");
         return Err(Refusal::new(ErrorCode::UnsupportedCompressionType, message));
     }

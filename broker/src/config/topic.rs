@@ -7,6 +7,7 @@ use super::{ConfigDef, Kind, Layers, Promise, Value, find};
 const MAX_LONG: &str = "9223372036854775807";
 const LOG: Promise = Promise::Enforced("log");
 const PRODUCE: Promise = Promise::Enforced("produce");
+const VIEW: Promise = Promise::Enforced("filter");
 const SEGMENTS: Promise = Promise::Kept(
     "krocket keeps one log for all partitions and expires and compacts by the batch, which is finer than any segment.",
 );
@@ -27,7 +28,8 @@ const fn row(
     ConfigDef { name, kind, default, synonym, doc, promise }
 }
 
-/// Every topic config, by name. Types, ranges, defaults and synonyms are Kafka's (LogConfig, ServerTopicConfigSynonyms).
+/// Every topic config, by name. Types, ranges, defaults and synonyms are Kafka's (LogConfig, ServerTopicConfigSynonyms);
+/// `krocket.*` are ours.
 pub static TABLE: &[ConfigDef] = &[
     row(
         "cleanup.policy",
@@ -122,6 +124,30 @@ pub static TABLE: &[ConfigDef] = &[
         "log.index.interval.bytes",
         INDEX,
         "After how many bytes the offset index gets an entry.",
+    ),
+    row(
+        "krocket.view.auto",
+        Kind::Boolean,
+        "false",
+        "",
+        VIEW,
+        "Set by krocket on views that came with a subscription: all-topics metadata leaves them out.",
+    ),
+    row(
+        "krocket.view.filter",
+        Kind::String(&[]),
+        "",
+        "",
+        VIEW,
+        "What the view shows of its source: a tag expression or SQL92.",
+    ),
+    row(
+        "krocket.view.source",
+        Kind::String(&[]),
+        "",
+        "",
+        VIEW,
+        "The topic that this one is a view of; empty for an ordinary topic.",
     ),
     row(
         "leader.replication.throttled.replicas",

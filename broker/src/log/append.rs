@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use krocket_protocol::records::BatchHeader;
+use krocket_stack::{Notes, Row};
 use tokio::sync::oneshot;
 
 use super::error::{AppendError, StorageError};
@@ -44,6 +45,18 @@ pub enum Write {
     },
 }
 
+impl Write {
+    /// A layer's row, written with a batch at this offset.
+    pub(crate) fn of(row: Row, base_offset: i64) -> Self {
+        match row {
+            Row::Put { table, key, value } => {
+                Write::Put { table, key: key.fill(base_offset), value: value.fill(base_offset) }
+            }
+            Row::Delete { table, key } => Write::Delete { table, key },
+        }
+    }
+}
+
 /// A batch to append, validated.
 #[derive(Debug)]
 pub struct Append {
@@ -55,10 +68,8 @@ pub struct Append {
     pub header: BatchHeader,
     /// When it is answered and becomes visible.
     pub durability: Durability,
-    /// Written in the same frame: both or neither are there after a crash.
-    pub puts: Vec<Write>,
-    /// Kept with the batch's index row, for features.
-    pub marks: Bytes,
+    /// What layers want with it: hidden records, rows in the same frame, indexing.
+    pub notes: Notes,
 }
 
 /// What became of an append.

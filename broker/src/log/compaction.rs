@@ -16,6 +16,7 @@ use tracing::{info, warn};
 use super::append::{Durability, Outcome, Write};
 use super::error::StorageError;
 use super::housekeeping::Pace;
+use super::marks::HIDDEN;
 use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId};
 use super::pending::Change;
@@ -231,6 +232,10 @@ impl Shared {
     /// A batch's records; `None` for one that compaction leaves alone: control records, and damage, which is reported
     /// and stays for whoever can do something about it.
     fn readable(&self, partition: PartitionId, row: &BatchRow) -> Result<Option<Records>, StorageError> {
+        // Hidden records are nobody's latest value, and parked ones have to stay.
+        if row.flags & HIDDEN != 0 {
+            return Ok(None);
+        }
         let read = self.retry(|shared| {
             // The cleaner may have moved it since the row was read.
             let current = shared.index.batch(partition, row.base_offset)?;

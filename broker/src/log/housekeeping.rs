@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use krocket_store::IndexError;
+use krocket_stack::ledger::tables::{DUE, ENDED, PARKED, UNIQ};
+use krocket_store::{BatchRow, IndexError};
 use parking_lot::{Condvar, Mutex};
 use tracing::{debug, error, info};
 
-use super::append::Durability;
+use super::append::{Durability, Write};
 use super::error::StorageError;
 use super::metrics::METRICS;
-use super::partition::Partition;
+use super::marks::HIDDEN;
+use super::partition::{Partition, PartitionId};
+use super::pending::Trim;
 use super::{DELETED, Shared, tables};
 use crate::config::TopicConfig;
 
@@ -26,6 +29,9 @@ const GARBAGE_RATIO: f64 = 0.5;
 const BACKGROUND_RATE: u64 = 64 << 20;
 /// Bytes between two pauses.
 const PACE_BYTES: u64 = 1 << 20;
+
+/// Most rows that one trim or clearing deletes while everybody waits.
+const TRIMMED_AT_ONCE: usize = 4096;
 
 /// A partition and the configuration to keep it by.
 pub type Job = (Arc<Partition>, Arc<TopicConfig>);
@@ -165,10 +171,71 @@ impl Shared {
         if start == 0 {
             return Ok(());
         }
-        while self.index.batch(partition.id, 0)?.is_some_and(|row| row.last_offset < start) {
+        while self.has_garbage(partition.id, start)? {
             self.trim(partition.clone(), start, Durability::Written).wait()?;
         }
         Ok(())
+    }
+
+    /// True when a batch below the log start is not parked.
+    fn has_garbage(&self, id: PartitionId, start: i64) -> Result<bool, IndexError> {
+        for row in self.index.batches(id, 0) {
+            let row = row?;
+            if row.last_offset >= start || self.stopping.is_set() {
+                return Ok(false);
+            }
+            if !self.is_parked(id, &row)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// True while a record of the batch waits to be delivered. Only hidden ones do.
+    fn is_parked(&self, id: PartitionId, row: &BatchRow) -> Result<bool, IndexError> {
+        if row.flags & HIDDEN == 0 {
+            return Ok(false);
+        }
+        let mut from = id.to_be_bytes().to_vec();
+        from.extend_from_slice(&row.base_offset.to_be_bytes());
+        let Some(first) = self.index.scan_from(PARKED, &from).next().transpose()? else { return Ok(false) };
+        let mut last = id.to_be_bytes().to_vec();
+        last.extend_from_slice(&row.last_offset.to_be_bytes());
+        Ok(first.0 <= last)
+    }
+
+    /// What goes when a partition is to begin at `to`: everything below but parked batches, some thousand rows at a time.
+    pub(super) fn trim_around(&self, id: PartitionId, to: i64) -> Result<Trim, IndexError> {
+        let none_parked = self.index.scan(PARKED, &id.to_be_bytes()).next().transpose()?.is_none();
+        if none_parked {
+            return Ok(Trim { to, floor: to, gaps: Vec::new() });
+        }
+        let mut floor = None;
+        let mut gaps: Vec<(i64, i64)> = Vec::new();
+        let mut open = false;
+        let mut changes = 0;
+        for row in self.index.batches(id, 0) {
+            let row = row?;
+            if row.last_offset >= to || changes >= TRIMMED_AT_ONCE {
+                floor.get_or_insert(row.base_offset.min(to));
+                break;
+            }
+            if self.is_parked(id, &row)? {
+                floor.get_or_insert(row.base_offset);
+                open = false;
+                continue;
+            }
+            changes += 1;
+            if floor.is_none() {
+                continue;
+            }
+            match gaps.last_mut().filter(|_| open) {
+                Some(gap) => gap.1 = row.last_offset,
+                None => gaps.push((row.base_offset, row.last_offset)),
+            }
+            open = true;
+        }
+        Ok(Trim { to, floor: floor.unwrap_or(to), gaps })
     }
 
     fn forget_producers(&self, partition: &Partition) {
@@ -199,6 +266,23 @@ impl Shared {
         for partition in remains {
             while self.index.batch(partition.id, 0)?.is_some() {
                 self.trim(partition.clone(), DELETED, Durability::Written).wait()?;
+            }
+            self.forget_rows(partition.id)?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what features kept under a deleted partition.
+    fn forget_rows(&self, id: PartitionId) -> Result<(), StorageError> {
+        for table in [PARKED, DUE, UNIQ, ENDED] {
+            loop {
+                let rows = self.index.scan(table, &id.to_be_bytes()).take(TRIMMED_AT_ONCE);
+                let deletes: Vec<Write> =
+                    rows.map(|row| row.map(|(key, _)| Write::Delete { table, key })).collect::<Result<_, _>>()?;
+                if deletes.is_empty() {
+                    break;
+                }
+                self.commit(deletes, Durability::Written).wait()?;
             }
         }
         Ok(())

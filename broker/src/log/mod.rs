@@ -8,6 +8,7 @@ mod clock;
 mod compaction;
 mod error;
 mod housekeeping;
+mod marks;
 mod metrics;
 mod partition;
 mod pending;
@@ -23,6 +24,8 @@ mod writer;
 
 #[cfg(test)]
 mod fault_tests;
+#[cfg(test)]
+mod hidden_tests;
 #[cfg(test)]
 mod housekeeping_tests;
 #[cfg(test)]
@@ -110,6 +113,8 @@ struct Shared {
     remains: Mutex<Vec<Arc<Partition>>>,
     /// Why nothing more is written, once the index could not be read.
     failed: OnceLock<StorageError>,
+    /// Woken when a batch was appended that is to be indexed.
+    work: tokio::sync::Notify,
     cleaner: Cleaner,
     stopping: Stopping,
     clock: Clock,
@@ -131,6 +136,7 @@ impl Log {
             published: AtomicU64::new(synced),
             remains: Mutex::default(),
             failed: OnceLock::new(),
+            work: tokio::sync::Notify::new(),
             cleaner: opened.cleaner,
             stopping: Stopping::default(),
             clock: config.clock.clone(),
@@ -230,6 +236,16 @@ impl Log {
         self.0.keep_house(jobs)
     }
 
+    /// What features ask of the index.
+    pub(crate) fn index(&self) -> &Index {
+        &self.0.index
+    }
+
+    /// Woken when there is new work for indexers.
+    pub(crate) fn work(&self) -> &tokio::sync::Notify {
+        &self.0.work
+    }
+
     /// Tells the time.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
@@ -301,7 +317,7 @@ impl Shared {
     fn load(&self, id: PartitionId) -> Result<Partition, StorageError> {
         let last = self.index.last_batch(id)?;
         let start = self.index.get(tables::LOG_STARTS, &id.to_be_bytes())?;
-        let log_start = start.and_then(|value| Some(i64::from_be_bytes(value.try_into().ok()?))).unwrap_or(0);
+        let log_start = start.and_then(|value| replay::log_start(&value)).map_or(0, |(start, _)| start);
         if log_start == DELETED {
             let partition = Partition::new(id);
             partition.mark_deleted();
@@ -312,6 +328,7 @@ impl Shared {
             log_end: last.as_ref().map_or(0, |last| last.last_offset + 1).max(log_start),
             running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
             cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
+            visible_end: last.as_ref().map_or(0, marks::visible_end).max(log_start),
         }))
     }
 

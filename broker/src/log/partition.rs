@@ -20,6 +20,8 @@ pub struct Partition {
     pub id: PartitionId,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
+    /// End of what is as durable as its producer asked for, hidden or not.
+    durable_end: AtomicI64,
     log_end: AtomicI64,
     deleted: AtomicBool,
     /// The writer's; others only look.
@@ -36,6 +38,8 @@ pub(super) struct State {
     pub(super) running_max_timestamp: i64,
     /// Bytes ever appended.
     pub(super) cumulative_bytes: u64,
+    /// End of the last record appended that readers will see.
+    pub(super) visible_end: i64,
     /// End of the last frame whose batches only the sync thread may publish.
     pub(super) unsynced: Position,
     /// Loaded when the first numbered batch comes.
@@ -49,6 +53,20 @@ pub(super) struct Tracked {
     pub(super) since_snapshot: u32,
 }
 
+/// How far a partition goes once an append is published.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) visible: i64,
+    pub(super) durable: i64,
+}
+
+impl From<i64> for Ends {
+    /// Nothing is hidden at the end.
+    fn from(end: i64) -> Self {
+        Ends { visible: end, durable: end }
+    }
+}
+
 /// Where a partition begins and ends, as read from the index.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extent {
@@ -56,12 +74,13 @@ pub(super) struct Extent {
     pub(super) log_end: i64,
     pub(super) running_max_timestamp: i64,
     pub(super) cumulative_bytes: u64,
+    pub(super) visible_end: i64,
 }
 
 impl Partition {
     /// An empty partition.
     pub(super) fn new(id: PartitionId) -> Self {
-        let extent = Extent { log_start: 0, log_end: 0, running_max_timestamp: -1, cumulative_bytes: 0 };
+        let extent = Extent { log_start: 0, log_end: 0, running_max_timestamp: -1, cumulative_bytes: 0, visible_end: 0 };
         Partition::open(id, extent)
     }
 
@@ -70,12 +89,14 @@ impl Partition {
         Partition {
             id,
             log_start: AtomicI64::new(extent.log_start),
-            high_watermark: AtomicI64::new(extent.log_end),
+            high_watermark: AtomicI64::new(extent.visible_end),
+            durable_end: AtomicI64::new(extent.log_end),
             log_end: AtomicI64::new(extent.log_end),
             deleted: AtomicBool::new(false),
             state: Mutex::new(State {
                 running_max_timestamp: extent.running_max_timestamp,
                 cumulative_bytes: extent.cumulative_bytes,
+                visible_end: extent.visible_end,
                 ..State::default()
             }),
             recent: Mutex::default(),
@@ -91,6 +112,11 @@ impl Partition {
     /// End of the last visible record.
     pub fn high_watermark(&self) -> i64 {
         self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// End of what is as durable as its producer asked for, hidden records included.
+    pub fn durable_end(&self) -> i64 {
+        self.durable_end.load(Ordering::Acquire)
     }
 
     /// End of the last record that readers under `read_committed` may see.
@@ -112,9 +138,12 @@ impl Partition {
         self.log_end.store(end, Ordering::Release);
     }
 
-    /// Makes records up to `high_watermark` visible, `bytes` of them, and wakes who waited.
-    pub(super) fn publish(&self, high_watermark: i64, bytes: i64) {
-        self.high_watermark.fetch_max(high_watermark, Ordering::AcqRel);
+    /// Makes records up to `ends` visible, `bytes` of them, and wakes who waited.
+    pub(super) fn publish(&self, ends: Ends, bytes: i64) {
+        self.durable_end.fetch_max(ends.durable, Ordering::AcqRel);
+        if self.high_watermark.fetch_max(ends.visible, Ordering::AcqRel) >= ends.visible {
+            return;
+        }
         for waiter in self.waiters.lock().iter() {
             waiter.add(bytes);
         }

@@ -8,11 +8,23 @@ use krocket_store::{self as store, BatchRow, Index, IndexError, REPLACEMENT, Row
 use super::LEADER_EPOCH;
 use super::append::{Answer, Append, Appended, Durability, Write};
 use super::error::{AppendError, StorageError};
+use super::marks::Marked;
 use super::partition::Partition;
 use super::producers::Producer;
+use super::replay;
 
 /// Most rows that one trim deletes while everybody waits.
 const TRIMMED_ROWS: usize = 4096;
+
+/// Where a partition is to begin, and what stays below because it is parked.
+#[derive(Debug)]
+pub(super) struct Trim {
+    pub(super) to: i64,
+    /// Rows that end before this go.
+    pub(super) floor: i64,
+    /// And those inside these offsets, both included.
+    pub(super) gaps: Vec<(i64, i64)>,
+}
 
 /// What compaction does to a batch.
 pub(super) struct Change {
@@ -28,7 +40,7 @@ pub(super) enum Pending {
     Append { append: Append, seed: Seed, undo: Undo, answer: Answer<Appended, AppendError> },
     Duplicate { durability: Durability, appended: Appended, answer: Answer<Appended, AppendError> },
     Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
-    Trim { partition: Arc<Partition>, to: i64, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    Trim { partition: Arc<Partition>, trim: Trim, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
     Compact { partition: Arc<Partition>, changes: Vec<Change>, writes: Vec<Write>, answer: Answer<(), StorageError> },
     Snapshot { partition: Arc<Partition>, write: Write },
 }
@@ -38,12 +50,16 @@ pub(super) struct Seed {
     pub(super) base_offset: i64,
     pub(super) running_max_timestamp: i64,
     pub(super) cumulative_bytes: u64,
+    pub(super) marked: Marked,
+    /// The notes' rows, with the offsets that they were waiting for.
+    pub(super) writes: Vec<Write>,
 }
 
 /// A partition's state before an append.
 pub(super) struct Undo {
     pub(super) running_max_timestamp: i64,
     pub(super) cumulative_bytes: u64,
+    pub(super) visible_end: i64,
     pub(super) producer: Option<(i64, Option<Producer>)>,
 }
 
@@ -69,16 +85,21 @@ pub(super) fn apply(
                     ..append.header
                 };
                 let (running_max, cumulative) = (seed.running_max_timestamp, seed.cumulative_bytes);
-                let row = BatchRow::new(&header, frame.batches[0], running_max, cumulative, 0, &append.marks);
+                let Marked { flags, ref marks, .. } = seed.marked;
+                let row = BatchRow::new(&header, frame.batches[0], running_max, cumulative, flags, marks);
                 rows.put_batch(append.partition.id, &row)?;
-                apply_writes(rows, frame.position, &append.puts)?;
+                replay::note_work(rows, append.partition.id, &row);
+                apply_writes(rows, frame.position, &seed.writes)?;
                 batch_rows.push(row);
             }
             Pending::Commit { writes, .. } => apply_writes(rows, frame.position, writes)?,
             Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
-            Pending::Trim { partition, to, writes, .. } => {
+            Pending::Trim { partition, trim, writes, .. } => {
                 apply_writes(rows, frame.position, writes)?;
-                delete_rows(rows, index, partition.id, *to)?;
+                for (first, last) in &trim.gaps {
+                    rows.drop_batches(partition.id, *first, *last)?;
+                }
+                delete_rows(rows, index, partition.id, trim.floor)?;
             }
             Pending::Compact { partition, changes, writes, .. } => {
                 let mut locations = frame.batches.iter();
@@ -128,6 +149,7 @@ pub(super) fn undo(pending: Vec<Pending>, error: &StorageError) {
         let mut state = append.partition.state.lock();
         state.running_max_timestamp = undo.running_max_timestamp;
         state.cumulative_bytes = undo.cumulative_bytes;
+        state.visible_end = undo.visible_end;
         if let (Some((producer_id, old)), Some(tracked)) = (&undo.producer, &mut state.producers) {
             tracked.producers.restore(*producer_id, old.clone());
         }

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use krocket_protocol::chunk::{Chunk, FileSlice};
-use krocket_protocol::records::{BatchHeader, Records};
-use krocket_store::{BatchRow, Location, ReadError};
+use krocket_protocol::records::{BatchHeader, Records, RecordsError};
+use krocket_stack::ledger::StoredBatch;
+use krocket_store::{BatchRow, Location, REPLACEMENT, ReadError};
 
 use super::error::StorageError;
+use super::marks::{HIDDEN_ALL, Visible, without_hidden};
 use super::metrics::METRICS;
 use super::partition::Partition;
 use super::{Log, Shared};
@@ -87,15 +89,77 @@ impl Log {
         }
         self.0.retry(|shared| {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
-            let mut locations = Vec::new();
+            let (mut locations, mut out) = (Vec::new(), Vec::new());
             for row in shared.index.batches(partition.id, range.offset) {
                 let row = row?;
-                if row.last_offset >= range.up_to || !limit.take(row.location.len as usize) {
+                // A batch is visible as a whole, but for records hidden at its end.
+                if row.base_offset >= range.up_to {
                     break;
                 }
-                locations.push(row.location);
+                let visible = Visible::of(&row);
+                if visible == Visible::None {
+                    continue;
+                }
+                if !limit.take(row.location.len as usize) {
+                    break;
+                }
+                if visible == Visible::All {
+                    locations.push(row.location);
+                    continue;
+                }
+                out.extend(shared.chunks(&std::mem::take(&mut locations))?);
+                let shown = without_hidden(&shared.records(&row)?, &visible, range.offset);
+                out.extend(shown.map_err(|error| unreadable(&error))?.map(Chunk::Bytes));
             }
-            shared.chunks(&locations)
+            out.extend(shared.chunks(&locations)?);
+            Ok(out)
+        })
+    }
+
+    /// Batches as they lie in the log, hidden or not, below the log start or not, up to `up_to`. Blocks on the disk.
+    pub(crate) fn stored(
+        &self,
+        partition: &Partition,
+        from: i64,
+        up_to: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<StoredBatch>, StorageError> {
+        self.0.retry(|shared| {
+            let mut limit = Limit::new(max_bytes, true);
+            let mut rows = Vec::new();
+            for row in shared.index.batches(partition.id, from) {
+                let row = row?;
+                if row.base_offset >= up_to || !limit.take(row.location.len as usize) {
+                    break;
+                }
+                rows.push(row);
+            }
+            let locations: Vec<Location> = rows.iter().map(|row| row.location).collect();
+            let chunks = shared.chunks(&locations)?;
+            let batches = rows.iter().zip(chunks).map(|(row, chunk)| {
+                let batch = match chunk {
+                    Chunk::Bytes(bytes) => bytes,
+                    Chunk::File(slice) => {
+                        slice.read().map_err(|source| ReadError::Io { file: row.location.file, source })?
+                    }
+                };
+                let hidden = match Visible::of(row) {
+                    Visible::All => Vec::new(),
+                    Visible::None => (row.base_offset..=row.last_offset).collect(),
+                    Visible::Except(places) => places.iter().map(|place| row.base_offset + i64::from(*place)).collect(),
+                };
+                Ok(StoredBatch { batch, hidden, rewritten: row.flags & REPLACEMENT != 0 })
+            });
+            batches.collect()
+        })
+    }
+
+    /// Where the batch that holds an offset lies; `None` when it is gone or was rewritten.
+    pub(crate) fn locate(&self, partition: &Partition, offset: i64) -> Result<Option<FileSlice>, StorageError> {
+        self.0.retry(|shared| {
+            let row = shared.index.batch(partition.id, offset)?;
+            let row = row.filter(|row| row.base_offset <= offset && row.flags & REPLACEMENT == 0);
+            Ok(row.map(|row| shared.reader.slice(row.location)).transpose()?)
         })
     }
 
@@ -118,7 +182,7 @@ impl Log {
                 if row.base_offset >= end {
                     break;
                 }
-                if row.max_timestamp < timestamp {
+                if row.max_timestamp < timestamp || row.flags & HIDDEN_ALL != 0 {
                     continue;
                 }
                 if let Some(found) = shared.find_record(&row, |record| record.offset >= start && record.timestamp >= timestamp)? {
@@ -132,7 +196,8 @@ impl Log {
     /// The visible record with the highest timestamp, the first of several (KIP-734). Blocks on the disk.
     pub fn max_timestamp(&self, partition: &Partition) -> Result<Option<TimedOffset>, StorageError> {
         let end = partition.high_watermark();
-        let Some(last) = self.0.index.batch_before(partition.id, end)? else { return Ok(None) };
+        let last = if end > partition.log_start() { self.0.index.batch(partition.id, end - 1)? } else { None };
+        let Some(last) = last else { return Ok(None) };
         self.offset_for_timestamp(partition, last.running_max_timestamp).and_then(|found| match found {
             Some(found) => Ok(Some(found)),
             // The record that had it is gone: look at what is left.
@@ -147,7 +212,21 @@ impl Log {
             if row.base_offset >= end {
                 break;
             }
-            max = max.max(Some(row.max_timestamp));
+            let highest = match Visible::of(&row) {
+                Visible::All => Some(row.max_timestamp),
+                Visible::None => None,
+                visible => self.0.retry(|shared| {
+                    let mut highest = None;
+                    for record in &shared.records(&row)? {
+                        let record = record.map_err(|error| unreadable(&error))?;
+                        if !visible.hides(record.offset - row.base_offset) {
+                            highest = highest.max(Some(record.timestamp));
+                        }
+                    }
+                    Ok(highest)
+                })?,
+            };
+            max = max.max(highest);
         }
         max.map_or(Ok(None), |max| self.offset_for_timestamp(partition, max))
     }
@@ -266,8 +345,12 @@ impl Shared {
 
     fn find_record(&self, row: &BatchRow, wanted: impl Fn(&TimedOffset) -> bool) -> Result<Option<TimedOffset>, Attempt> {
         let records = self.records(row)?;
+        let visible = Visible::of(row);
         for record in &records {
-            let record = record.map_err(|error| Attempt::Failed(StorageError { message: error.to_string(), passing: true }))?;
+            let record = record.map_err(|error| unreadable(&error))?;
+            if visible.hides(record.offset - row.base_offset) {
+                continue;
+            }
             let timed = TimedOffset { offset: record.offset, timestamp: record.timestamp };
             if wanted(&timed) {
                 return Ok(Some(timed));
@@ -275,4 +358,8 @@ impl Shared {
         }
         Ok(None)
     }
+}
+
+fn unreadable(error: &RecordsError) -> Attempt {
+    Attempt::Failed(StorageError { message: error.to_string(), passing: true })
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use krocket_protocol::chunk::Chunk;
 use krocket_protocol::records::batch::{HEADER_LEN, patch};
+use krocket_protocol::records::{BatchHeader, Records};
 use krocket_store::BatchRow;
 
 use super::LEADER_EPOCH;
+use super::marks::{Visible, without_hidden};
 use super::partition::Partition;
+use super::read::MAX_DECOMPRESSED;
 
 /// Bodies up to this size are cheaper copied than sent as a piece of their own.
 const COPIED: usize = 2048;
@@ -21,6 +24,7 @@ pub(super) struct Cached {
     last_offset: i64,
     header: [u8; HEADER_LEN],
     body: Bytes,
+    visible: Visible,
 }
 
 impl Cached {
@@ -28,16 +32,27 @@ impl Cached {
         let mut header = [0; HEADER_LEN];
         header.copy_from_slice(&batch[..HEADER_LEN]);
         patch(&mut header, row.base_offset, LEADER_EPOCH);
+        let visible = Visible::of(row);
         Cached {
             base_offset: row.base_offset,
             last_offset: row.last_offset,
             header,
-            body: batch.slice(HEADER_LEN..),
+            body: if visible == Visible::None { Bytes::new() } else { batch.slice(HEADER_LEN..) },
+            visible,
         }
     }
 
     fn len(&self) -> usize {
         HEADER_LEN + self.body.len()
+    }
+
+    /// The batch without what is hidden; nothing where no visible record is at `from` or later. `None` where it cannot be
+    /// made here: reading it from the disk tells why.
+    fn shown(&self, from: i64) -> Option<Option<Bytes>> {
+        let whole: Bytes = [&self.header[..], &self.body].concat().into();
+        let header = BatchHeader::read(&whole).ok()?;
+        let records = Records::open(&whole, &header, MAX_DECOMPRESSED).ok()?;
+        without_hidden(&records, &self.visible, from).ok()
     }
 }
 
@@ -56,8 +71,19 @@ impl Recent {
         let first = self.batches.partition_point(|batch| batch.last_offset < offset);
         let mut copied = BytesMut::new();
         for batch in self.batches.range(first..) {
-            if batch.last_offset >= up_to || !limit.take(batch.len()) {
+            // A batch is visible as a whole, but for records hidden at its end.
+            if batch.base_offset >= up_to {
                 break;
+            }
+            if batch.visible == Visible::None {
+                continue;
+            }
+            if !limit.take(batch.len()) {
+                break;
+            }
+            if batch.visible != Visible::All {
+                copied.extend_from_slice(&batch.shown(offset)?.unwrap_or_default());
+                continue;
             }
             copied.extend_from_slice(&batch.header);
             if batch.body.len() <= COPIED {

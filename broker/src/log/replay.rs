@@ -1,20 +1,26 @@
 //! Frames that the index has not seen, applied as the writer would have: rows only, since partitions are loaded later.
 
-use krocket_store::{BatchRow, BoxError, FrameAt, Op, Rows};
+use krocket_stack::ledger::tables::WORK;
+use krocket_store::{BatchRow, BoxError, FrameAt, Op, REPLACEMENT, Rows};
 
+use super::marks::INDEXED;
 use super::tables;
 
 /// Applies one frame.
 pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), BoxError> {
     for op in ops {
         match *op {
-            Op::Batch(ref batch) => rows.put_batch(batch.partition, &BatchRow::of(batch))?,
+            Op::Batch(ref batch) => {
+                let row = BatchRow::of(batch);
+                rows.put_batch(batch.partition, &row)?;
+                note_work(rows, batch.partition, &row);
+            }
             Op::Put { table, key, value } => {
                 rows.put(at.position, table, key, value)?;
                 if table == tables::LOG_STARTS
-                    && let (Ok(id), Ok(start)) = (key.try_into(), value.try_into())
+                    && let (Ok(id), Some((_, floor))) = (key.try_into(), log_start(value))
                 {
-                    rows.delete_batches(u32::from_be_bytes(id), i64::from_be_bytes(start))?;
+                    rows.delete_batches(u32::from_be_bytes(id), floor)?;
                 }
             }
             Op::Delete { table, key } => rows.delete(table, key)?,
@@ -24,4 +30,25 @@ pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Where a partition begins, and the offset below which no batch is left; parked ones may be between the two.
+pub(super) fn log_start(value: &[u8]) -> Option<(i64, i64)> {
+    let (start, rest) = value.split_first_chunk()?;
+    let start = i64::from_be_bytes(*start);
+    Some((start, rest.first_chunk().map_or(start, |floor| i64::from_be_bytes(*floor))))
+}
+
+/// A batch that is to be indexed waits in [`WORK`] until somebody did.
+pub(super) fn note_work(rows: &mut Rows, partition: u32, row: &BatchRow) {
+    if row.flags & (INDEXED | REPLACEMENT) == INDEXED {
+        rows.put_derived(WORK, &work_key(partition, row.last_offset), &[]);
+    }
+}
+
+fn work_key(partition: u32, last_offset: i64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&partition.to_be_bytes());
+    key[4..].copy_from_slice(&last_offset.to_be_bytes());
+    key
 }

@@ -11,13 +11,15 @@ use super::Shared;
 use super::append::{Answer, Appended, Durability};
 use super::error::{AppendError, StorageError};
 use super::metrics::METRICS;
-use super::partition::Partition;
+use super::partition::{Ends, Partition};
 
 /// What one group of the writer leaves to be done once it is durable.
 pub(super) struct Round {
     pub(super) end: Position,
-    /// Partition, its high watermark then, and the bytes that become visible.
-    pub(super) publish: Vec<(Arc<Partition>, i64, i64)>,
+    /// Partition, where it ends then, and the bytes that become visible.
+    pub(super) publish: Vec<(Arc<Partition>, Ends, i64)>,
+    /// Whether there is new work for indexers.
+    pub(super) work: bool,
     pub(super) answers: Vec<Waiting>,
 }
 
@@ -71,8 +73,11 @@ pub(super) fn run(shared: &Shared, syncer: &Syncer) {
 
 fn succeed(shared: &Shared, rounds: &mut Vec<Round>) {
     for round in rounds.iter() {
-        for (partition, high_watermark, bytes) in &round.publish {
-            partition.publish(*high_watermark, *bytes);
+        for (partition, ends, bytes) in &round.publish {
+            partition.publish(*ends, *bytes);
+        }
+        if round.work {
+            shared.work.notify_one();
         }
         shared.published.store(round.end, Ordering::Release);
     }

@@ -27,8 +27,7 @@ pub(super) fn append(log: &Log, partition: &Arc<Partition>, batch: Bytes, durabi
         batch,
         header,
         durability,
-        puts: Vec::new(),
-        marks: Bytes::new(),
+        notes: krocket_stack::Notes::default(),
     })
 }
 

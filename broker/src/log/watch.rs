@@ -92,13 +92,13 @@ mod tests {
         let partitions = partitions();
         let watch = Watch::new(partitions.clone(), 100);
         assert!(watch.ready().now_or_never().is_none());
-        partitions[0].publish(1, 60);
+        partitions[0].publish(1.into(), 60);
         assert!(watch.ready().now_or_never().is_none());
-        partitions[2].publish(1, 40);
+        partitions[2].publish(1.into(), 40);
         assert!(watch.ready().now_or_never().is_some());
         watch.rearm(1);
         assert!(watch.ready().now_or_never().is_none());
-        partitions[1].publish(5, 1);
+        partitions[1].publish(5.into(), 1);
         assert!(watch.ready().now_or_never().is_some());
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let watch = Watch::new(partitions.clone(), 10);
         let task = tokio::spawn(async move { watch.ready().await });
         tokio::task::yield_now().await;
-        partitions[1].publish(3, 10);
+        partitions[1].publish(3.into(), 10);
         task.await.expect("no panic");
     }
 }

@@ -13,9 +13,10 @@ use tracing::error;
 use super::LEADER_EPOCH;
 use super::append::{Answer, Append, Appended, Durability, Write};
 use super::error::{AppendError, StorageError};
+use super::marks::{INDEXED, Marked};
 use super::metrics::METRICS;
-use super::partition::{Partition, State, Tracked};
-use super::pending::{self, Change, Pending, Seed, Undo};
+use super::partition::{Ends, Partition, State, Tracked};
+use super::pending::{self, Change, Pending, Seed, Trim, Undo};
 use super::producers::{Numbered, Sequence};
 use super::recent::{Cached, Ring};
 use super::sync::{Round, Waiting};
@@ -93,7 +94,7 @@ impl Writer {
                 // Starts only move forward, also when trims overtake one another.
                 let to = if to == DELETED { to } else { to.clamp(partition.log_start(), partition.log_end()) };
                 match self.prepare_trim(&partition, to, group) {
-                    Ok(writes) => group.pending.push(Pending::Trim { partition, to, writes, durability, answer }),
+                    Ok((trim, writes)) => group.pending.push(Pending::Trim { partition, trim, writes, durability, answer }),
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
@@ -106,8 +107,8 @@ impl Writer {
         }
     }
 
-    fn prepare_append(&mut self, append: Append, answer: Answer<Appended, AppendError>, group: &mut Group) {
-        match self.try_append(&append, group) {
+    fn prepare_append(&mut self, mut append: Append, answer: Answer<Appended, AppendError>, group: &mut Group) {
+        match self.try_append(&mut append, group) {
             Ok(Prepared::New { seed, undo }) => {
                 group.pending.push(Pending::Append { append, seed, undo, answer });
             }
@@ -119,7 +120,8 @@ impl Writer {
         }
     }
 
-    fn try_append(&mut self, append: &Append, group: &mut Group) -> Result<Prepared, AppendError> {
+    fn try_append(&mut self, append: &mut Append, group: &mut Group) -> Result<Prepared, AppendError> {
+        let notes = std::mem::take(&mut append.notes);
         let partition = &append.partition;
         if partition.is_deleted() {
             return Err(AppendError::Deleted);
@@ -136,17 +138,19 @@ impl Writer {
         let base_offset = partition.log_end();
         let running_max_timestamp = state.running_max_timestamp.max(append.header.max_timestamp);
         let cumulative_bytes = state.cumulative_bytes + append.batch.len() as u64;
+        let marked = Marked::new(&notes, &append.header, base_offset, state.visible_end);
+        let writes: Vec<Write> = notes.rows.into_iter().map(|row| Write::of(row, base_offset)).collect();
         let batch = NewBatch {
             partition: partition.id,
             base_offset,
             leader_epoch: LEADER_EPOCH,
-            flags: 0,
+            flags: marked.flags,
             running_max_timestamp,
             cumulative_bytes,
-            marks: &append.marks,
+            marks: &marked.marks,
             batch: append.batch.clone(),
         };
-        self.frame(batch.into(), &append.puts, group)?;
+        self.frame(batch.into(), &writes, group)?;
         let producer = numbered.map(|numbered| {
             let tracked = state.producers.get_or_insert_default();
             tracked.since_snapshot += 1;
@@ -159,10 +163,11 @@ impl Writer {
         let undo = Undo {
             running_max_timestamp: std::mem::replace(&mut state.running_max_timestamp, running_max_timestamp),
             cumulative_bytes: std::mem::replace(&mut state.cumulative_bytes, cumulative_bytes),
+            visible_end: std::mem::replace(&mut state.visible_end, marked.visible_end),
             producer,
         };
         partition.set_log_end(base_offset + i64::from(append.header.last_offset_delta) + 1);
-        let seed = Seed { base_offset, running_max_timestamp, cumulative_bytes };
+        let seed = Seed { base_offset, running_max_timestamp, cumulative_bytes, marked, writes };
         Ok(Prepared::New { seed, undo })
     }
 
@@ -186,9 +191,19 @@ impl Writer {
         Ok(())
     }
 
-    fn prepare_trim(&mut self, partition: &Arc<Partition>, to: i64, group: &mut Group) -> Result<Vec<Write>, StorageError> {
+    fn prepare_trim(
+        &mut self,
+        partition: &Arc<Partition>,
+        to: i64,
+        group: &mut Group,
+    ) -> Result<(Trim, Vec<Write>), StorageError> {
+        let trim = if to == DELETED { Trim { to, floor: to, gaps: Vec::new() } } else { self.shared.trim_around(partition.id, to)? };
         let key = partition.id.to_be_bytes().to_vec();
-        let start = Write::Put { table: tables::LOG_STARTS, key: key.clone(), value: to.to_be_bytes().to_vec() };
+        let mut value = to.to_be_bytes().to_vec();
+        if trim.floor != to {
+            value.extend_from_slice(&trim.floor.to_be_bytes());
+        }
+        let start = Write::Put { table: tables::LOG_STARTS, key: key.clone(), value };
         let writes = if to == DELETED {
             vec![
                 start,
@@ -200,8 +215,16 @@ impl Writer {
             let snapshot = self.snapshot(partition)?;
             snapshot.into_iter().chain([start]).collect()
         };
-        self.frame(None, &writes, group)?;
-        Ok(writes)
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut builder = FrameBuilder::new();
+        add_writes(&mut builder, &writes);
+        for (first, last) in &trim.gaps {
+            builder.drop_batches(partition.id, *first, *last);
+        }
+        self.add_frame(builder, group)?;
+        Ok((trim, writes))
     }
 
     fn prepare_compact(
@@ -324,7 +347,7 @@ impl Writer {
 
     /// Makes the group visible and answers it, or leaves both to the sync thread.
     fn finish(&mut self, pending: Vec<Pending>, batch_rows: Vec<BatchRow>, end: store::Position) {
-        let mut round = Round { end, publish: Vec::new(), answers: Vec::new() };
+        let mut round = Round { end, publish: Vec::new(), answers: Vec::new(), work: false };
         let published = self.shared.published.load(Ordering::Acquire);
         let mut batch_rows = batch_rows.into_iter();
         let (mut bytes, mut records) = (0, 0);
@@ -333,7 +356,9 @@ impl Writer {
                 Pending::Append { append, seed, answer, .. } => {
                     let Append { partition, batch, header, durability, .. } = append;
                     let row = batch_rows.next().expect("a row for each append");
-                    let (high_watermark, len) = (row.last_offset + 1, batch.len());
+                    let ends = Ends { visible: seed.marked.visible_end, durable: row.last_offset + 1 };
+                    let len = batch.len();
+                    round.work |= row.flags & INDEXED != 0;
                     bytes += len as u64;
                     records += header.count as u64;
                     self.ring.push(&partition, Cached::new(&row, &batch));
@@ -342,10 +367,10 @@ impl Writer {
                     if durability == Durability::Synced || state.unsynced > published {
                         state.unsynced = end;
                         drop(state);
-                        round.publish.push((partition, high_watermark, len as i64));
+                        round.publish.push((partition, ends, len as i64));
                     } else {
                         drop(state);
-                        partition.publish(high_watermark, len as i64);
+                        partition.publish(ends, len as i64);
                     }
                     let (base_offset, timestamp) = (seed.base_offset, header.max_timestamp);
                     let appended = Appended { base_offset, timestamp, log_start_offset, duplicate: false };
@@ -355,7 +380,7 @@ impl Writer {
                     round.settle(durability, Waiting::Append(answer, appended));
                 }
                 Pending::Commit { durability, answer, .. } => round.settle(durability, Waiting::Commit(answer)),
-                Pending::Trim { partition, to, durability, answer, .. } => {
+                Pending::Trim { partition, trim: Trim { to, .. }, durability, answer, .. } => {
                     if to == DELETED {
                         partition.mark_deleted();
                         partition.recent.lock().clear();
@@ -380,6 +405,9 @@ impl Writer {
         }
         METRICS.appended_bytes.inc_by(bytes);
         METRICS.appended_records.inc_by(records);
+        if round.work && round.publish.is_empty() {
+            self.shared.work.notify_one();
+        }
         if !round.publish.is_empty() || !round.answers.is_empty() {
             // The sync thread outlives this one.
             let _ = self.shared.rounds.push(round);

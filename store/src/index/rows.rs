@@ -216,6 +216,24 @@ fn value_bytes(key: &[u8], value_len: usize) -> i64 {
 }
 
 impl Index {
+    /// Puts (`Some`) and deletes (`None`) keys of derived tables, all or none, from any thread. The log knows nothing of
+    /// them: after a crash they are as they were at the last flush, together with all that was applied by then.
+    pub fn write_derived(
+        &self,
+        rows: impl IntoIterator<Item = (u8, Vec<u8>, Option<Vec<u8>>)>,
+    ) -> Result<(), IndexError> {
+        let family = self.family(DERIVED);
+        let mut batch = WriteBatch::default();
+        for (table, key, value) in rows {
+            let key = table_key(table, &key);
+            match value {
+                Some(value) => batch.put_cf(family, key, value),
+                None => batch.delete_cf(family, key),
+            }
+        }
+        self.write(batch)
+    }
+
     pub(super) fn write(&self, batch: WriteBatch) -> Result<(), IndexError> {
         #[cfg(test)]
         if self.inner.refuse_writes.load(Ordering::Acquire) {

@@ -1,0 +1,192 @@
+//! Hidden records, the rows that come with them, and what is parked.
+
+use bytes::{Bytes, BytesMut};
+use krocket_protocol::chunk::Chunk;
+use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records};
+use krocket_stack::ledger::tables::{DUE, PARKED, WORK};
+use krocket_stack::{Notes, Row, Template};
+use proptest::prelude::*;
+
+use super::tests::range;
+use super::*;
+use crate::config::{Layers, TopicConfig};
+
+const NOW: i64 = 1_000_000_000;
+
+fn open(dir: &Path) -> Log {
+    Log::open(dir, LogConfig { clock: Clock::manual(NOW), ..LogConfig::default() }).expect("opens")
+}
+
+async fn append(log: &Log, partition: &Arc<Partition>, count: i64, codec: Codec, notes: Notes) -> i64 {
+    let mut builder = BatchBuilder::new(0, 1000).codec(codec);
+    (0..count).for_each(|n| builder.push(n, 1000 + n, Some(b"k"), Some(b"value"), &[]));
+    let batch = builder.finish(LastOffset::Trim).expect("compresses").expect("records");
+    let header = BatchHeader::read(&batch).expect("a batch");
+    let durability = Durability::Written;
+    let append = Append { partition: partition.clone(), batch, header, durability, notes };
+    log.append(append).await.expect("appended").base_offset
+}
+
+fn hiding(hidden: &[i32]) -> Notes {
+    Notes { hidden: hidden.to_vec(), ..Notes::default() }
+}
+
+/// Offsets that a consumer at `from` gets; every batch has to be sound and to lead on.
+fn offsets(chunks: Vec<Chunk>, from: i64) -> Vec<i64> {
+    let mut bytes = BytesMut::new();
+    chunks.iter().for_each(|chunk| bytes.extend_from_slice(&chunk.read().expect("readable")));
+    let mut rest: Bytes = bytes.freeze();
+    let mut offsets = Vec::new();
+    while !rest.is_empty() {
+        let header = BatchHeader::read(&rest).expect("a batch");
+        let batch = rest.split_to(header.len);
+        header.check_crc(&batch).expect("a right crc");
+        assert!(header.count > 0 && header.last_offset() >= from, "{header:?} from {from}");
+        let records = Records::open(&batch, &header, MAX_DECOMPRESSED).expect("opens");
+        let of_batch: Vec<i64> = records.iter().map(|record| record.expect("a record").offset).collect();
+        assert_eq!(of_batch.last(), Some(&header.last_offset()));
+        offsets.extend(of_batch.into_iter().filter(|offset| *offset >= from));
+    }
+    offsets
+}
+
+fn from_disk(log: &Log, partition: &Partition, from: i64) -> Vec<i64> {
+    offsets(log.read(partition, range(from, partition)).expect("readable"), from)
+}
+
+fn from_memory(log: &Log, partition: &Partition, from: i64) -> Option<Vec<i64>> {
+    Some(offsets(log.read_recent(partition, range(from, partition))?, from))
+}
+
+#[tokio::test]
+async fn hidden_records_are_left_out_with_every_codec() {
+    for codec in Codec::ALL {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = open(dir.path());
+        let partition = log.partition(1).expect("a partition");
+        append(&log, &partition, 3, codec, Notes::default()).await;
+        append(&log, &partition, 4, codec, hiding(&[0, 2])).await;
+        append(&log, &partition, 2, codec, hiding(&[0, 1])).await;
+        assert_eq!((partition.high_watermark(), partition.durable_end()), (7, 9), "the end is that of what is visible");
+        append(&log, &partition, 3, codec, hiding(&[1, 2])).await;
+        let visible = [0, 1, 2, 4, 6, 9];
+        assert_eq!((partition.high_watermark(), partition.log_end()), (10, 12));
+        for from in 0..=12 {
+            let wanted: Vec<i64> = visible.into_iter().filter(|offset| *offset >= from).collect();
+            assert_eq!(from_disk(&log, &partition, from), wanted, "{codec:?} from {from}");
+            assert_eq!(from_memory(&log, &partition, from), Some(wanted), "{codec:?} from {from}");
+        }
+        assert_eq!(log.max_timestamp(&partition).expect("readable").map(|found| found.offset), Some(6));
+        drop((log, partition));
+        let log = open(dir.path());
+        let partition = log.partition(1).expect("a partition");
+        assert_eq!((partition.high_watermark(), partition.log_end()), (10, 12), "after a restart");
+        assert_eq!(from_disk(&log, &partition, 0), visible);
+    }
+}
+
+#[tokio::test]
+async fn rows_come_with_their_batch_and_know_its_offsets() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    append(&log, &partition, 5, Codec::None, Notes::default()).await;
+    let key = || Template::default().bytes(&1_u32.to_be_bytes()).offset_of(2);
+    let rows = vec![Row::put(PARKED, key(), b"due".to_vec()), Row::put(DUE, b"d".to_vec(), key())];
+    append(&log, &partition, 3, Codec::None, Notes { hidden: vec![2], rows, indexed: true }).await;
+    let locator = [&1_u32.to_be_bytes()[..], &7_i64.to_be_bytes()].concat();
+    for log in [log.clone(), {
+        // As a kill leaves it, and without the index.
+        let copy = tempfile::tempdir().expect("tempdir");
+        let from = dir.path().join("log");
+        std::fs::create_dir(copy.path().join("log")).expect("a folder");
+        for file in std::fs::read_dir(from).expect("a folder") {
+            let file = file.expect("a file").path();
+            std::fs::copy(&file, copy.path().join("log").join(file.file_name().expect("a name"))).expect("copies");
+        }
+        std::fs::copy(dir.path().join("format"), copy.path().join("format")).expect("copies");
+        open(&copy.keep())
+    }] {
+        assert_eq!(log.get(PARKED, &locator).expect("readable").as_deref(), Some(&b"due"[..]));
+        assert_eq!(log.get(DUE, b"d").expect("readable"), Some(locator.clone()));
+        let work: Vec<_> = log.index().scan_derived(WORK, b"").map(|row| row.expect("a row").0).collect();
+        assert_eq!(work, [locator.clone()], "the batch is work for the indexer");
+    }
+}
+
+fn parked(offset: i64) -> Vec<u8> {
+    [&1_u32.to_be_bytes()[..], &offset.to_be_bytes()].concat()
+}
+
+#[tokio::test]
+async fn what_is_parked_stays_until_it_is_delivered() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    for n in 0..6 {
+        let notes = if n % 2 == 1 {
+            let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(0);
+            Notes { hidden: vec![0], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: false }
+        } else {
+            Notes::default()
+        };
+        append(&log, &partition, 1, Codec::None, notes).await;
+    }
+    append(&log, &partition, 1, Codec::None, Notes::default()).await;
+    let overrides = [("retention.ms".to_owned(), "1".to_owned())].into();
+    let config = Arc::new(TopicConfig::resolve(overrides, &Layers::default()));
+    let house = async |log: &Log, partition: &Arc<Partition>| {
+        let (log, jobs) = (log.clone(), vec![(partition.clone(), config.clone())]);
+        tokio::task::spawn_blocking(move || log.keep_house(&jobs)).await.expect("no panic").expect("kept");
+    };
+    let stored = |log: &Log, partition: &Partition| -> Vec<i64> {
+        let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");
+        batches.iter().map(|stored| BatchHeader::read(&stored.batch).expect("a batch").base_offset).collect()
+    };
+    house(&log, &partition).await;
+    assert_eq!(partition.log_start(), 7, "everything is past its time");
+    assert_eq!(stored(&log, &partition), [1, 3, 5]);
+    log.commit(vec![Write::Delete { table: PARKED, key: parked(3) }], Durability::Written).await.expect("written");
+    house(&log, &partition).await;
+    assert_eq!(stored(&log, &partition), [1, 5]);
+    log.close().expect("closes");
+    drop((log, partition));
+    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    assert_eq!((partition.log_start(), stored(&log, &partition)), (7, vec![1, 5]), "rebuilt from the log");
+    log.commit(vec![Write::Delete { table: PARKED, key: parked(1) }], Durability::Written).await.expect("written");
+    log.commit(vec![Write::Delete { table: PARKED, key: parked(5) }], Durability::Written).await.expect("written");
+    house(&log, &partition).await;
+    assert_eq!(stored(&log, &partition), [0_i64; 0]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fetch_gives_what_is_visible_and_nothing_else(
+        batches in prop::collection::vec(prop::collection::vec(any::<bool>(), 1..6), 1..30),
+        from in 0_i64..100,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let dir = tempfile::tempdir().expect("tempdir");
+            let log = open(dir.path());
+            let partition = log.partition(1).expect("a partition");
+            let (mut visible, mut next) = (Vec::new(), 0);
+            for (n, batch) in batches.iter().enumerate() {
+                let hidden: Vec<i32> = (0..).zip(batch).filter(|(_, hidden)| **hidden).map(|(place, _)| place).collect();
+                let codec = Codec::ALL[n % Codec::ALL.len()];
+                append(&log, &partition, batch.len() as i64, codec, hiding(&hidden)).await;
+                visible.extend((next..).zip(batch).filter(|(_, hidden)| !**hidden).map(|(offset, _)| offset));
+                next += batch.len() as i64;
+            }
+            let end = visible.last().map_or(0, |last| last + 1);
+            assert_eq!((partition.high_watermark(), partition.log_end()), (end, next));
+            visible.retain(|offset| *offset >= from);
+            assert_eq!(from_disk(&log, &partition, from), visible);
+            assert_eq!(from_memory(&log, &partition, from), Some(visible));
+        });
+    }
+}
