@@ -59,7 +59,7 @@ impl Server {
         let broker = open(config, settings::broker(config, kafka.port(), loggers)).await?;
         let _ = opened.set(broker.clone());
         let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
-        let mut features = Features::start(broker.clone(), current.rules.clone());
+        let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
         let endpoints = std::mem::take(&mut features.routes);
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
         let _ = v1.set(http::v1(routes));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use krocket_config::rules::Live;
 use krocket_features::Reserved;
-use krocket_stack::{Handler, Stack};
+use krocket_stack::{Handler, Ledger, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,7 +22,8 @@ pub struct Features {
 
 impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
-    pub fn start(backend: Arc<dyn Handler>, rules: Live) -> Self {
+    pub fn start(backend: Arc<dyn Handler>, ledger: Arc<dyn Ledger>, rules: Live) -> Self {
+        let _ = ledger;
         let (workers, stop) = (JoinSet::new(), CancellationToken::new());
         let handler = Stack::new(backend).layer(Reserved::new(rules)).build();
         Features { handler, routes: OpenApiRouter::new(), workers, stop }
@@ -46,8 +47,12 @@ pub(crate) mod testing {
     /// Fewest endpoints below /v1.
     pub(crate) const ENDPOINTS: usize = 7;
 
-    /// The features' endpoints without a backend.
-    pub(crate) fn routes() -> OpenApiRouter {
-        OpenApiRouter::new()
+    /// The features round a broker of their own.
+    pub(crate) async fn features() -> (Features, tempfile::TempDir) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = folder.path().to_owned();
+        let open = move || krocket_broker::Broker::open(&data, krocket_broker::Settings::default());
+        let broker = tokio::task::spawn_blocking(open).await.expect("no panic").expect("opens");
+        (Features::start(broker.clone(), broker, Live::default()), folder)
     }
 }

@@ -22,9 +22,10 @@ impl Handler for Nobody {
     }
 }
 
-fn endpoints() -> (MethodRouter, Value) {
+async fn endpoints() -> (MethodRouter, Value) {
+    let (features, _folder) = stack::testing::features().await;
     let current = Current::fixed(&Config::default()).expect("the defaults are valid");
-    let routes = super::openapi::routes(Kafka::new(Arc::new(Nobody)), current, stack::testing::routes());
+    let routes = super::openapi::routes(Kafka::new(Arc::new(Nobody)), current, features.routes);
     (super::v1(routes.0), serde_json::to_value(routes.1).expect("JSON"))
 }
 
@@ -39,7 +40,7 @@ async fn ask(endpoints: &MethodRouter, method: &str, path: &str) -> (u16, Value)
 
 #[tokio::test]
 async fn every_error_is_json() {
-    let (endpoints, _) = endpoints();
+    let (endpoints, _) = endpoints().await;
     for (method, path, status, sentence) in [
         ("GET", "/v1", 404, "there is no /v1"),
         ("GET", "/v1/nothing", 404, "/v1/openapi.json lists what there is"),
@@ -56,7 +57,7 @@ async fn every_error_is_json() {
 
 #[tokio::test]
 async fn the_document_is_what_is_served() {
-    let (endpoints, document) = endpoints();
+    let (endpoints, document) = endpoints().await;
     assert_eq!(ask(&endpoints, "GET", "/v1/openapi.json").await, (200, document.clone()));
     let paths = document["paths"].as_object().expect("paths");
     let mut served = 0;
@@ -75,9 +76,9 @@ async fn the_document_is_what_is_served() {
 }
 
 /// What makes an OpenAPI 3.1 document: required fields, unique operation ids, every reference and path parameter defined.
-#[test]
-fn the_document_is_whole() {
-    let (_, document) = endpoints();
+#[tokio::test]
+async fn the_document_is_whole() {
+    let (_, document) = endpoints().await;
     assert!(document["openapi"].as_str().expect("a version").starts_with("3.1"));
     for field in ["title", "version"] {
         assert!(!document["info"][field].as_str().expect("text").is_empty(), "{field}");
