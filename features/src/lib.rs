@@ -4,6 +4,7 @@ pub mod headers;
 pub mod http;
 pub mod identity;
 pub mod message_id;
+pub mod produce;
 pub mod reserved;
 
 pub use identity::Identity;

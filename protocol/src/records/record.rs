@@ -186,6 +186,13 @@ impl Records {
         &self.section
     }
 
+    /// The record that begins at this byte of the section; `None` where none does.
+    pub fn at(&self, byte: usize) -> Option<Record<'_>> {
+        let rest = self.section.get(byte..)?;
+        let mut iter = Iter { header: &self.header, rest, index: 0 };
+        Iter::take(&mut iter).ok()
+    }
+
     /// Walks the records. The bytes after the last one are checked as well.
     pub fn iter(&self) -> Iter<'_> {
         Iter { header: &self.header, rest: &self.section, index: 0 }
