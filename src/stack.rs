@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use krocket_config::rules::Live;
 use krocket_features::Reserved;
+use krocket_parking::Parking;
+use krocket_schedule::Schedule;
 use krocket_stack::{Handler, Ledger, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +25,16 @@ pub struct Features {
 impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
     pub fn start(backend: Arc<dyn Handler>, ledger: Arc<dyn Ledger>, rules: Live) -> Self {
-        let _ = ledger;
-        let (workers, stop) = (JoinSet::new(), CancellationToken::new());
-        let handler = Stack::new(backend).layer(Reserved::new(rules)).build();
-        Features { handler, routes: OpenApiRouter::new(), workers, stop }
+        let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
+        let parking = Parking::new(ledger);
+        // What is delivered passes nothing that would park it again.
+        workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
+        let handler = Stack::new(backend)
+            .layer(Schedule::new(parking.clone(), rules.clone()))
+            .layer(Reserved::new(rules))
+            .build();
+        let routes = OpenApiRouter::new().merge(krocket_schedule::routes(parking));
+        Features { handler, routes, workers, stop }
     }
 
     /// Ends the workers, which finish what they have begun.
@@ -45,7 +53,7 @@ pub(crate) mod testing {
     use super::*;
 
     /// Fewest endpoints below /v1.
-    pub(crate) const ENDPOINTS: usize = 7;
+    pub(crate) const ENDPOINTS: usize = 11;
 
     /// The features round a broker of their own.
     pub(crate) async fn features() -> (Features, tempfile::TempDir) {
