@@ -7,6 +7,22 @@ use super::time;
 
 /// Longest cell in a list, characters; `show` and `--json` have all of it.
 const MAX_CELL: usize = 60;
+/// Shown before other fields, which JSON objects have in no order.
+const FIRST: &[&str] = &[
+    "id",
+    "name",
+    "group",
+    "topic",
+    "partition",
+    "offset",
+    "type",
+    "state",
+    "source",
+    "filter",
+    "committed",
+    "end",
+    "lag",
+];
 /// Numbers in a `_ms` field from here on are times, below durations.
 const TIMES_FROM_MS: i64 = 100_000_000_000;
 
@@ -36,6 +52,7 @@ pub(super) fn rows_table(rows: &[Value], columns: &[&str]) -> String {
                 shown.push(name.clone());
             }
         }
+        shown.sort_by_key(|name| place(name));
     }
     let mut table = new();
     if shown.is_empty() {
@@ -57,6 +74,8 @@ pub(super) fn object(value: &Value) -> String {
     let Value::Object(fields) = value else { return cell("", value) };
     let mut lines = new();
     let mut lists = Vec::new();
+    let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| place(name));
     for (name, value) in fields {
         match value {
             Value::Array(rows) if rows.iter().any(Value::is_object) => lists.push((name, rows)),
@@ -74,6 +93,10 @@ pub(super) fn object(value: &Value) -> String {
     parts.extend(lists.iter().map(|(name, rows)| format!("\n{}\n{}", title(name), rows_table(rows, &[]))));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
+}
+
+fn place(name: &str) -> usize {
+    FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len())
 }
 
 fn new() -> Table {
@@ -101,6 +124,8 @@ fn shorten(text: &str) -> String {
 fn cell(name: &str, value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
+        Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
         Value::String(text) => text.clone(),
