@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use krocket_config::rules::Live;
 use krocket_features::Reserved;
+use krocket_half::{Checks, HalfMessages};
 use krocket_parking::Parking;
 use krocket_schedule::Schedule;
 use krocket_stack::{Handler, Ledger, Stack};
@@ -28,12 +29,15 @@ impl Features {
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
         let parking = Parking::new(ledger);
         // What is delivered passes nothing that would park it again.
+        let checks = Checks::new(parking.clone(), rules.clone());
+        checks.start(backend.clone());
         workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
         let handler = Stack::new(backend)
             .layer(Schedule::new(parking.clone(), rules.clone()))
+            .layer(HalfMessages::new(parking.clone(), checks, rules.clone()))
             .layer(Reserved::new(rules))
             .build();
-        let routes = OpenApiRouter::new().merge(krocket_schedule::routes(parking));
+        let routes = OpenApiRouter::new().merge(krocket_schedule::routes(parking.clone())).merge(krocket_half::routes(parking));
         Features { handler, routes, workers, stop }
     }
 
@@ -53,7 +57,7 @@ pub(crate) mod testing {
     use super::*;
 
     /// Fewest endpoints below /v1.
-    pub(crate) const ENDPOINTS: usize = 11;
+    pub(crate) const ENDPOINTS: usize = 15;
 
     /// The features round a broker of their own.
     pub(crate) async fn features() -> (Features, tempfile::TempDir) {

@@ -84,15 +84,12 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
     }
     let mut soonest = found.next;
     for due in checks {
-        let at = due.at;
-        let old = due.due;
         let asked = match parking.check.get() {
             Some(check) => check.check(due).await,
             None => None,
         };
         let again = match asked {
-            Some((again, entry)) => {
-                let rows = rows::repark(at, old, again, &entry).to_vec();
+            Some((rows, again)) => {
                 if let Err(error) = parking.ledger.commit(rows, false).await {
                     result = Err(error.to_string());
                 }
@@ -101,10 +98,10 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
             // It could not be asked about: once more, soon.
             None => {
                 found.cursor = from;
-                now + CHECK_AGAIN_MS
+                Some(now + CHECK_AGAIN_MS)
             }
         };
-        soonest = Some(soonest.map_or(again, |soonest| soonest.min(again)));
+        soonest = [soonest, again].into_iter().flatten().min();
     }
     drop(found.claims);
     match result {

@@ -29,8 +29,8 @@ use heads::Heads;
 
 /// What is done with a half message whose time to be asked about has come. Implemented by the half feature.
 pub trait Check: Send + Sync + 'static {
-    /// Asks, and says when to ask again and with which state; the row is changed accordingly.
-    fn check<'a>(&'a self, due: Due) -> BoxFuture<'a, Option<(i64, Entry)>>;
+    /// Asks, and says how the rows change and when there is something to do again; `None` where it could not ask.
+    fn check<'a>(&'a self, due: Due) -> BoxFuture<'a, Option<(Vec<krocket_stack::Row>, Option<i64>)>>;
 }
 
 /// A parked record whose time has come.

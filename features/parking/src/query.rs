@@ -4,7 +4,7 @@ use krocket_stack::ledger::{PartitionId, tables};
 use krocket_stack::LedgerError;
 
 use crate::Parking;
-use crate::rows::{Ended, Entry, Locator, due_key, locator, parse_due_key, parse_locator, uniq_prefix};
+use crate::rows::{Ended, Entry, Locator, Outcome, due_key, locator, parse_due_key, parse_locator, uniq_prefix};
 
 /// What became of a record that was produced to be parked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,13 +54,17 @@ impl Parking {
             let entry = ledger.get(tables::DUE, &due_key(at, due))?.and_then(|bytes| Entry::decode(&bytes));
             return Ok(Status::Pending { due, entry: entry.unwrap_or_default() });
         }
-        if let Some(bytes) = ledger.get(tables::ENDED, &locator(at))?
-            && let Ok(ended) = serde_json::from_slice(&bytes)
-        {
+        if let Some(ended) = self.ended(at)?.filter(|ended| ended.outcome != Outcome::Committed) {
             return Ok(Status::Ended(ended));
         }
         let hidden = ledger.batches(at.0, at.1, 1)?.first().is_some_and(|stored| stored.hidden.binary_search(&at.1).is_ok());
         Ok(if hidden { Status::Delivered } else { Status::Unknown })
+    }
+
+    /// How a record ended, or was told to: a committed half message may still have to be delivered.
+    pub fn ended(&self, at: Locator) -> Result<Option<Ended>, LedgerError> {
+        let bytes = self.ledger.get(tables::ENDED, &locator(at))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// Records that were parked in these partitions under a UNIQ_KEY, pending or not.

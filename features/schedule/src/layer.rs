@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use krocket_config::rules::{Live, ScheduleRules};
-use krocket_features::MessageId;
+use krocket_features::{MessageId, delay};
 use krocket_features::headers::{
     DELAY, Name, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, UNIQ_KEY, mentioned,
 };
@@ -110,7 +110,7 @@ impl Schedule {
                 continue;
             }
             // Past due is delivered at once: in place.
-            let Some(due) = delay_of(&record, place, rules, now)?.filter(|due| *due > now) else { continue };
+            let Some(due) = delay::due(&record, place, rules, now)?.filter(|due| *due > now) else { continue };
             let uniq = text(&record, place, UNIQ_KEY)?.filter(|uniq| uniq.len() <= MAX_UNIQ).map(str::to_owned);
             let more = uniq.map(|uniq| Box::new(More { uniq: Some(uniq), ..More::default() }));
             rows.extend(park(*id, place, due, &Entry { synced, more }));
@@ -180,10 +180,6 @@ impl Schedule {
 
 /// Longest UNIQ_KEY that can be cancelled by.
 const MAX_UNIQ: usize = 4096;
-
-fn delay_of(record: &Record<'_>, place: i32, rules: &ScheduleRules, now: i64) -> Result<Option<i64>, Refusal> {
-    crate::delay::due(record, place, rules, now)
-}
 
 /// A command has no delay of its own.
 fn alone(record: &Record<'_>, place: i32) -> Result<(), Refusal> {

@@ -1,14 +1,14 @@
 //! When a record is to be delivered, by its headers: RocketMQ's `MessageConst` names, read as by its `HookUtils`.
 
 use krocket_config::rules::ScheduleRules;
-use krocket_features::headers::{DELAY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
-use krocket_features::produce::number;
+use crate::headers::{DELAY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
+use crate::produce::number;
 use krocket_protocol::records::Record;
 use krocket_stack::Refusal;
 
 /// When the record is due, epoch ms; `None` where it asks for no delay. `DELAY` counts before `TIMER_DELAY_SEC`, that
 /// before `TIMER_DELAY_MS`, that before `TIMER_DELIVER_MS`; all that are there have to be understood.
-pub(crate) fn due(record: &Record<'_>, place: i32, rules: &ScheduleRules, now: i64) -> Result<Option<i64>, Refusal> {
+pub fn due(record: &Record<'_>, place: i32, rules: &ScheduleRules, now: i64) -> Result<Option<i64>, Refusal> {
     let max = i64::try_from(rules.max_delay.as_millis()).unwrap_or(i64::MAX);
     let after = |name: &str, ms: Option<i64>| {
         let ms = ms.filter(|ms| *ms <= max).ok_or_else(|| too_far(place, name, max))?;
