@@ -70,7 +70,7 @@ impl Schedule {
                     .maybe("uniq_key", uniq_key)
                     .maybe("from", from.map(|at| at.0))
                     .maybe("to", to.map(|at| at.0));
-                let columns = ["id", "deliver_ms", "due_ms", "born_ms", "uniq_key", "tags", "key", "value"];
+                let columns = ["id", "deliver_ms", "uniq_key", "target"];
                 remote.list(&remote.get(&path(&["scheduled"]), &query)?, &columns);
             }
             Command::Show { id } => remote.show(&remote.get(&path(&["scheduled", &id]), &Default::default())?),

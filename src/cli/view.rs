@@ -52,7 +52,7 @@ impl View {
         let remote = &self.remote;
         match self.command {
             Command::List { paging } => {
-                let columns = ["name", "source", "filter", "origin", "state", "configured"];
+                let columns = ["name", "source", "filter", "origin", "state", "lag", "matches"];
                 remote.list(&remote.get(&path(&["views"]), &paging.query())?, &columns);
             }
             Command::Show { name } => remote.show(&remote.get(&path(&["views", &name]), &Default::default())?),
