@@ -37,7 +37,8 @@ impl Features {
             .layer(HalfMessages::new(parking.clone(), checks, rules.clone()))
             .layer(Reserved::new(rules))
             .build();
-        let routes = OpenApiRouter::new().merge(krocket_schedule::routes(parking.clone())).merge(krocket_half::routes(parking));
+        let routes =
+            OpenApiRouter::new().merge(krocket_schedule::routes(parking.clone())).merge(krocket_half::routes(parking));
         Features { handler, routes, workers, stop }
     }
 

@@ -144,3 +144,22 @@ async fn a_delayed_message_waits_and_is_listed_cancelled_rescheduled_and_fired()
     assert!(refused.contains("TIMER_DELAY_MS") && refused.contains("InvalidRecord"), "{refused}");
     world.krocket.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_message_is_seen_when_it_is_committed() {
+    let world = World::start().await;
+    for (value, id) in [("one", "tx-1"), ("two", "tx-2"), ("three", "tx-3")] {
+        let id = format!("UNIQ_KEY={id}");
+        world.ok(&["message", "send", "orders", value, "-H", "TRAN_MSG=true", "-H", "PGROUP=shop", "-H", &id]).await;
+    }
+    assert_eq!(items(&world.json(&["txn", "list"]).await).len(), 3);
+    assert!(world.visible("orders").await.is_empty());
+    world.ok(&["message", "send", "orders", "", "-H", "TRAN_END=COMMIT", "-H", "UNIQ_KEY=tx-1"]).await;
+    assert_eq!(values(&world.wait_for("orders", 1).await), ["one"]);
+    world.ok(&["txn", "rollback", "orders:0:1"]).await;
+    world.ok(&["txn", "commit", "orders:0:2"]).await;
+    assert_eq!(values(&world.wait_for("orders", 2).await), ["one", "three"]);
+    assert!(items(&world.json(&["txn", "list"]).await).is_empty());
+    world.refused(&["txn", "commit", "orders:0:1"]).await;
+    world.krocket.stop().await;
+}

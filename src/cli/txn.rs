@@ -18,7 +18,10 @@ pub(super) struct Txn {
 enum Command {
     /// Half messages that nobody has committed or rolled back.
     List {
-        /// Only in this state, for example pending or aside.
+        /// Only of this topic.
+        #[arg(long)]
+        topic: Option<String>,
+        /// Only in this state, pending or set_aside.
         #[arg(long)]
         state: Option<String>,
         #[command(flatten)]
@@ -50,19 +53,9 @@ impl Txn {
             Ok(())
         };
         match self.command {
-            Command::List { state, paging } => {
-                let query = paging.query().maybe("state", state);
-                let columns = [
-                    "id",
-                    "group",
-                    "producer_group",
-                    "state",
-                    "checks",
-                    "born_ms",
-                    "next_check_ms",
-                    "uniq_key",
-                    "value",
-                ];
+            Command::List { topic, state, paging } => {
+                let query = paging.query().maybe("topic", topic).maybe("state", state);
+                let columns = ["id", "producer_group", "state", "checks", "check_ms", "uniq_key"];
                 remote.list(&remote.get(&path(&["transactions"]), &query)?, &columns);
                 Ok(())
             }
