@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use krocket_config::rules::Live;
 use krocket_features::Reserved;
+use krocket_filter::Views;
 use krocket_half::{Checks, HalfMessages};
 use krocket_parking::Parking;
 use krocket_schedule::Schedule;
@@ -27,18 +28,22 @@ impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
     pub fn start(backend: Arc<dyn Handler>, ledger: Arc<dyn Ledger>, rules: Live) -> Self {
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
-        let parking = Parking::new(ledger);
+        let parking = Parking::new(ledger.clone());
         // What is delivered passes nothing that would park it again.
         let checks = Checks::new(parking.clone(), rules.clone());
         checks.start(backend.clone());
         workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
-        let handler = Stack::new(backend)
+        let stack = Stack::new(backend)
             .layer(Schedule::new(parking.clone(), rules.clone()))
             .layer(HalfMessages::new(parking.clone(), checks, rules.clone()))
-            .layer(Reserved::new(rules))
-            .build();
-        let routes =
-            OpenApiRouter::new().merge(krocket_schedule::routes(parking.clone())).merge(krocket_half::routes(parking));
+            .layer(Reserved::new(rules.clone()));
+        let views = Views::new(ledger, stack.clone().build(), rules);
+        workers.spawn(views.clone().run(stop.clone()));
+        let handler = stack.layer(views.layer()).build();
+        let routes = OpenApiRouter::new()
+            .merge(krocket_schedule::routes(parking.clone()))
+            .merge(krocket_half::routes(parking))
+            .merge(views.routes());
         Features { handler, routes, workers, stop }
     }
 
@@ -58,7 +63,7 @@ pub(crate) mod testing {
     use super::*;
 
     /// Fewest endpoints below /v1.
-    pub(crate) const ENDPOINTS: usize = 15;
+    pub(crate) const ENDPOINTS: usize = 18;
 
     /// The features round a broker of their own.
     pub(crate) async fn features() -> (Features, tempfile::TempDir) {

@@ -100,7 +100,6 @@ impl Log {
                 if visible == Visible::None {
                     continue;
                 }
-                let before = limit;
                 if !limit.take(row.location.len as usize) {
                     break;
                 }
@@ -110,11 +109,7 @@ impl Log {
                 }
                 out.extend(shared.chunks(&std::mem::take(&mut locations))?);
                 let shown = without_hidden(&shared.records(&row)?, &visible, range.offset);
-                match shown.map_err(|error| unreadable(&error))? {
-                    Some(batch) => out.push(Chunk::Bytes(batch)),
-                    // Nothing of it was given, so the next batch is still the first one.
-                    None => limit = before,
-                }
+                out.extend(shown.map_err(|error| unreadable(&error))?.map(Chunk::Bytes));
             }
             out.extend(shared.chunks(&locations)?);
             Ok(out)

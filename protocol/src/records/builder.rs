@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::batch::{self, BatchHeader, HEADER_LEN, LENGTH_OVERHEAD};
 use super::compression::Codec;
-use super::record::{Header, Record, RecordsError};
+use super::record::{Header, Record, RecordFault, RecordsError};
 use super::varint;
 
 /// What the last offset of a rebuilt batch is, when its last records went.
@@ -133,6 +133,32 @@ impl BatchBuilder {
         let delta = self.delta(record.offset);
         self.section.extend_from_slice(record.raw());
         self.added(delta, record.timestamp);
+    }
+
+    /// Adds a record of a batch whose timestamps count from `base_timestamp`: `raw` is the record's own bytes. Key, value
+    /// and headers are copied as they are.
+    pub fn push_raw(&mut self, offset: i64, base_timestamp: i64, raw: &[u8]) -> Result<(), RecordFault> {
+        let mut rest = raw;
+        let length = varint::read_i32(&mut rest).ok_or(RecordFault::Short)?;
+        if usize::try_from(length) != Ok(rest.len()) {
+            return Err(RecordFault::Length { field: "record", length });
+        }
+        let (attributes, mut rest) = rest.split_first().ok_or(RecordFault::Short)?;
+        let timestamp_delta = varint::read_i64(&mut rest).ok_or(RecordFault::Varint("timestamp delta"))?;
+        varint::read_i32(&mut rest).ok_or(RecordFault::Varint("offset delta"))?;
+        let delta = self.delta(offset);
+        let timestamp = base_timestamp.wrapping_add(timestamp_delta);
+        let mut head = std::mem::take(&mut self.scratch);
+        head.clear();
+        head.push(*attributes);
+        varint::write_i64(&mut head, timestamp.wrapping_sub(self.header.base_timestamp));
+        varint::write_i32(&mut head, delta);
+        varint::write_i32(&mut self.section, (head.len() + rest.len()) as i32);
+        self.section.extend_from_slice(&head);
+        self.section.extend_from_slice(rest);
+        self.scratch = head;
+        self.added(delta, timestamp);
+        Ok(())
     }
 
     fn delta(&self, offset: i64) -> i32 {

@@ -223,3 +223,26 @@ fn sequences_wrap_to_zero() {
     assert_eq!(batch::add_sequence(i32::MAX, 1), 0);
     assert_eq!(batch::add_sequence(i32::MAX - 1, 3), 1);
 }
+
+#[test]
+fn a_raw_record_of_another_batch_keeps_all_but_its_deltas() {
+    let headers = [Header { key: b"TAGS", value: Some(b"paid") }, Header { key: b"", value: None }];
+    let mut source = BatchBuilder::new(100, 5_000);
+    source.push(100, 5_000, None, None, &[]);
+    source.push(107, 4_990, Some(b"key"), Some(b"value"), &headers);
+    let batch = source.finish(LastOffset::Trim).expect("builds").expect("records");
+    let header = BatchHeader::read(&batch).expect("a header");
+    let records = Records::open(&batch, &header, 1 << 20).expect("opens");
+    let record = records.iter().nth(1).expect("two records").expect("a record");
+
+    let mut moved = BatchBuilder::new(90, 1_000);
+    moved.push_raw(107, header.base_timestamp, record.raw()).expect("a whole record");
+    assert!(moved.push_raw(108, 0, &record.raw()[..5]).is_err());
+    let batch = moved.finish(LastOffset::Trim).expect("builds").expect("records");
+    let header = BatchHeader::read(&batch).expect("a header");
+    assert_eq!((header.base_offset, header.last_offset(), header.count), (90, 107, 1));
+    let records = Records::open(&batch, &header, 1 << 20).expect("opens");
+    let found = records.iter().next().expect("one record").expect("a record");
+    assert_eq!((found.offset, found.timestamp, found.key, found.value), (107, 4_990, record.key, record.value));
+    assert!(found.headers().eq(record.headers()));
+}
