@@ -6,7 +6,9 @@ use krocket_config::rules::Live;
 use krocket_features::Reserved;
 use krocket_filter::Views;
 use krocket_half::{Checks, HalfMessages};
+use krocket_lookup::{Indexed, Lookup};
 use krocket_parking::Parking;
+use krocket_retry::{DeadLetters, Retry, Topics};
 use krocket_schedule::Schedule;
 use krocket_stack::{Handler, Ledger, Stack};
 use tokio::task::JoinSet;
@@ -28,14 +30,21 @@ impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
     pub fn start(backend: Arc<dyn Handler>, ledger: Arc<dyn Ledger>, rules: Live) -> Self {
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
+        let lookup = Lookup::new(ledger.clone(), backend.clone(), rules.clone());
+        workers.spawn(lookup.clone().run(stop.clone()));
+        // Below what parks, so that what is delivered is indexed as well.
+        let backend = Stack::new(backend).layer(Indexed::new(ledger.clone(), rules.clone())).build();
         let parking = Parking::new(ledger.clone());
         // What is delivered passes nothing that would park it again.
         let checks = Checks::new(parking.clone(), rules.clone());
         checks.start(backend.clone());
         workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
+        let topics = Topics::new(ledger.clone(), rules.clone(), backend.clone());
+        let letters = DeadLetters::new(ledger.clone(), rules.clone(), backend.clone());
         let stack = Stack::new(backend)
             .layer(Schedule::new(parking.clone(), rules.clone()))
             .layer(HalfMessages::new(parking.clone(), checks, rules.clone()))
+            .layer(Retry::new(parking.clone(), topics, rules.clone()))
             .layer(Reserved::new(rules.clone()));
         let views = Views::new(ledger, stack.clone().build(), rules);
         workers.spawn(views.clone().run(stop.clone()));
@@ -43,6 +52,8 @@ impl Features {
         let routes = OpenApiRouter::new()
             .merge(krocket_schedule::routes(parking.clone()))
             .merge(krocket_half::routes(parking))
+            .merge(krocket_retry::routes(letters))
+            .merge(krocket_lookup::routes(lookup))
             .merge(views.routes());
         Features { handler, routes, workers, stop }
     }
@@ -63,7 +74,7 @@ pub(crate) mod testing {
     use super::*;
 
     /// Fewest endpoints below /v1.
-    pub(crate) const ENDPOINTS: usize = 18;
+    pub(crate) const ENDPOINTS: usize = 27;
 
     /// The features round a broker of their own.
     pub(crate) async fn features() -> (Features, tempfile::TempDir) {

@@ -1,1 +1,11 @@
-//! Look-up of messages by id, UNIQ_KEY and key, and the life of each.
+//! Look-up of messages by id, UNIQ_KEY and key, and the life of each. See README.md.
+
+mod http;
+mod index;
+mod layer;
+mod life;
+mod query;
+
+pub use http::routes;
+pub use index::Lookup;
+pub use layer::Indexed;

@@ -28,6 +28,7 @@ const BATCH_BYTES: usize = 900 << 10;
 const READ_BYTES: usize = 4 << 20;
 const TIMEOUT_MS: i32 = 30_000;
 const CHECK_AGAIN_MS: i64 = 1_000;
+const AGAIN_MS: i64 = 5;
 
 /// Where to, and how durably.
 type Target = (StrBytes, i32, bool);
@@ -60,7 +61,7 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
     let looking = parking.clone();
     let now = parking.ledger.now_ms();
     let looked = tokio::task::spawn_blocking(move || {
-        let found = look(&looking, partition, from, now)?;
+        let found = look(&looking, partition, info.end, from, now)?;
         let (checks, deliveries): (Vec<Due>, Vec<Due>) = found.due.iter().cloned().partition(|due| due.entry.half().is_some());
         let outgoing = build(&looking, &info, &deliveries, now)?;
         Ok::<_, LedgerError>((found, checks, outgoing))
@@ -117,10 +118,17 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
 }
 
 /// What is due, claimed.
-fn look(parking: &Parking, partition: PartitionId, from: i64, now: i64) -> Result<Found, LedgerError> {
+fn look(
+    parking: &Parking,
+    partition: PartitionId,
+    durable: i64,
+    from: i64,
+    now: i64,
+) -> Result<Found, LedgerError> {
     let before = parking.claims.released();
     let mut due = Vec::new();
     let (mut next, mut cursor) = (None, now + 1);
+    let mut early = false;
     parking.pending(partition, from, None, &mut |listed| {
         if listed.due > now {
             // Set aside: it has no time.
@@ -132,15 +140,20 @@ fn look(parking: &Parking, partition: PartitionId, from: i64, now: i64) -> Resul
             cursor = listed.due;
             return false;
         }
+        // Its row is there before it is on disk as its producer asked for.
+        if listed.at.1 >= durable {
+            early = true;
+            return true;
+        }
         due.push(Due { at: listed.at, due: listed.due, entry: listed.entry });
         true
     })?;
     let asked = due.len();
     let claims = parking.claims.take_free(&mut due, |due| due.at);
-    if due.len() < asked {
-        // Somebody is changing one: look again when that is over.
+    if early || due.len() < asked {
+        // Or somebody is changing one: look again when that is over.
         cursor = from;
-        next = Some(now + 20);
+        next = Some(now + AGAIN_MS);
     }
     if parking.claims.released() != before {
         // Somebody may have changed one between the look and the taking: what is no longer there is not delivered.

@@ -1,1 +1,12 @@
-//! Retry with back-off and dead letters for consumer groups.
+//! Retry with back-off and dead letters for consumer groups: `retry.<group>` and `dlq.<group>`. See README.md.
+
+mod http;
+mod layer;
+mod policy;
+mod redrive;
+mod topics;
+
+pub use http::routes;
+pub use layer::Retry;
+pub use redrive::DeadLetters;
+pub use topics::Topics;
