@@ -28,6 +28,8 @@ pub(crate) enum By {
 
 /// Batches of work taken at a time.
 const WORK: usize = 256;
+/// Rows written at a time, at least.
+const MAX_ROWS: usize = 50_000;
 /// Looked for again after this, should a notice have been missed.
 const IDLE: Duration = Duration::from_secs(5);
 /// Bytes read at a time by a rebuild.
@@ -88,7 +90,11 @@ impl Lookup {
             if let Some((partition, rest)) = key.split_first_chunk()
                 && let Ok(offset) = rest.try_into()
             {
-                batches.push((u32::from_be_bytes(*partition), i64::from_be_bytes(offset), key.to_vec()));
+                let (partition, offset) = (u32::from_be_bytes(*partition), i64::from_be_bytes(offset));
+                // Not yet as durable as its producer asked for: it may still go.
+                if self.ledger.partition(partition).is_none_or(|info| offset < info.end) {
+                    batches.push((partition, offset, key.to_vec()));
+                }
             }
             batches.len() < WORK
         })?;
@@ -99,19 +105,21 @@ impl Lookup {
                 rows.push(Row::delete(tables::WORK, key));
                 continue;
             };
-            // Not yet as durable as its producer asked for: it may still go.
-            if offset >= info.end {
-                continue;
-            }
             let by_key = self.rules.get().topic(&info.topic).lookup.as_ref().map(|lookup| lookup.key);
-            if let (Some(by_key), Some(stored)) = (by_key, self.ledger.batches(partition, offset, 1)?.first()) {
-                index(partition, stored, by_key, &mut rows);
+            if let Some(by_key) = by_key {
+                match self.ledger.batches(partition, offset, 1) {
+                    Ok(stored) => stored.iter().for_each(|stored| index(partition, stored, by_key, &mut rows)),
+                    // It must not keep the rest from being found; a rebuild looks at it again.
+                    Err(error) => tracing::error!(%error, partition, offset, "a batch is not in the look-up index"),
+                }
             }
             rows.push(Row::delete(tables::WORK, key));
+            if rows.len() > MAX_ROWS {
+                self.ledger.derive(std::mem::take(&mut rows))?;
+            }
         }
-        let worked = !rows.is_empty();
         self.ledger.derive(rows)?;
-        Ok(if worked { count } else { 0 })
+        Ok(count)
     }
 
     /// Batches that wait to be indexed.

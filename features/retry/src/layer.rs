@@ -1,20 +1,21 @@
 //! The layer: a record sent to `retry.<group>` waits by the group's policy and comes back, or dies.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, JoinGroupRequest, MetadataRequest};
 use krocket_config::rules::{Live, RetryPolicy, Rules};
 use krocket_features::headers::{
-    BORN_TIMESTAMP, ERROR, MAX_DECOMPRESSED, MAX_RECONSUME_TIMES, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES,
+    BORN_TIMESTAMP, ERROR, MAX_DECOMPRESSED, MAX_RECONSUME_TIMES, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES, TIMER_DEL_UNIQKEY, TRAN_END,
 };
 use krocket_features::produce::{brief, number, records, resolve, text};
 use krocket_features::{MessageId, escape};
 use krocket_parking::rows::park;
-use krocket_parking::{Entry, Expected, More, Parking};
+use krocket_parking::{Entry, Expected, Locator, More, Parking, Status};
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Header, LastOffset, Record, Records};
 use krocket_protocol::{ApiKey, ErrorCode};
-use krocket_stack::ledger::TopicInfo;
+use krocket_stack::ledger::{PartitionId, TopicInfo};
 use krocket_stack::{BoxFuture, Error, Handler, Layer, LedgerError, ProducePartition, Refusal, Request, Response};
 
 use crate::policy::wait_ms;
@@ -136,6 +137,37 @@ struct Nacks<'a> {
     synced: bool,
 }
 
+/// Batches that a request's nacks name messages of: each is opened once, and all together are bounded.
+#[derive(Default)]
+struct Opened {
+    batches: HashMap<(PartitionId, i64), (Records, Vec<i64>)>,
+    bytes: usize,
+}
+
+impl Opened {
+    /// The batch that holds a message, and whether the message is hidden in it; `None` where it is gone.
+    fn batch(&mut self, parking: &Parking, at: Locator) -> Result<Option<(Records, bool)>, Refusal> {
+        let held = self.batches.iter().find(|((partition, base), (records, _))| {
+            *partition == at.0 && (*base..=records.header().last_offset()).contains(&at.1)
+        });
+        if let Some((_, (records, hidden))) = held {
+            return Ok(Some((records.clone(), hidden.binary_search(&at.1).is_ok())));
+        }
+        let stored = parking.ledger().batches(at.0, at.1, 1).map_err(|error| unreadable(&error))?;
+        let Some(stored) = stored.into_iter().next() else { return Ok(None) };
+        let Ok(header) = BatchHeader::read(&stored.batch) else { return Ok(None) };
+        let Ok(records) = Records::open(&stored.batch, &header, MAX_DECOMPRESSED) else { return Ok(None) };
+        self.bytes += records.section().len();
+        if self.bytes > MAX_DECOMPRESSED {
+            let message = "the batches that hold these messages are too large to be read at once: name fewer at a time";
+            return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
+        }
+        let is_hidden = stored.hidden.binary_search(&at.1).is_ok();
+        self.batches.insert((at.0, header.base_offset), (records.clone(), stored.hidden));
+        Ok(Some((records, is_hidden)))
+    }
+}
+
 /// A message that was named by its id.
 struct Original {
     records: Records,
@@ -154,10 +186,11 @@ impl Nacks<'_> {
         let (Some(id), Some(nacks)) = (id, records(partition)) else { return Ok(None) };
         let now = self.retry.parking.ledger().now_ms();
         let mut originals: Vec<Option<Original>> = Vec::new();
+        let mut opened = Opened::default();
         let mut soonest: Option<i64> = None;
         for (place, nack) in (0..).zip(&nacks) {
             let Ok(nack) = nack else { return Ok(None) };
-            let original = self.original(&nack, place)?;
+            let original = self.original(&nack, place, &mut opened)?;
             let record = original.as_ref().and_then(Original::record);
             let (due, entry) = self.entry(&nack, record.as_ref(), place, partition.index, now)?;
             partition.notes.rows.extend(park(*id, place, due, &entry));
@@ -174,7 +207,7 @@ impl Nacks<'_> {
     }
 
     /// The message that an empty nack names; `None` for a nack that is the message itself.
-    fn original(&self, nack: &Record<'_>, place: i32) -> Result<Option<Original>, Refusal> {
+    fn original(&self, nack: &Record<'_>, place: i32, opened: &mut Opened) -> Result<Option<Original>, Refusal> {
         let refused = |why: String| Err(Refusal::record(place, why));
         let empty = nack.key.is_none_or(<[u8]>::is_empty) && nack.value.is_none_or(<[u8]>::is_empty);
         let named = text(nack, place, ORIGIN_MESSAGE_ID)?;
@@ -192,18 +225,24 @@ impl Nacks<'_> {
         }
         let parking = &self.retry.parking;
         let Some(at) = parking.locate(&id) else { return refused(format!("{id}: no such topic or partition")) };
-        let stored = parking.ledger().batches(at.0, at.1, 1).map_err(|error| unreadable(&error))?;
-        let found = stored.into_iter().next().and_then(|stored| {
-            let header = BatchHeader::read(&stored.batch).ok()?;
-            let records = Records::open(&stored.batch, &header, MAX_DECOMPRESSED).ok()?;
-            let original = Original { records, offset: id.offset };
-            original.record()?;
-            Some(original)
-        });
-        match found {
-            Some(original) => Ok(Some(original)),
-            None => refused(format!("{id}: no such message, or it is past its retention")),
+        let gone = || refused(format!("{id}: no such message, or it is past its retention"));
+        let (records, hidden) = match opened.batch(parking, at)? {
+            Some(found) => found,
+            None => return gone(),
+        };
+        let original = Original { records, offset: id.offset };
+        let Some(record) = original.record() else { return gone() };
+        if hidden {
+            // Nobody can have consumed what waits, was taken back, or only commands.
+            let waits = !matches!(parking.status(at).map_err(|error| unreadable(&error))?, Status::Delivered);
+            let commands = [TRAN_END, TIMER_DEL_UNIQKEY].iter().any(|name| record.header(name.as_bytes()).is_some());
+            if waits || commands {
+                return refused(format!("{id} is not visible: it cannot have been consumed"));
+            }
+        } else if parking.ledger().partition(at.0).is_none_or(|info| id.offset < info.log_start) {
+            return gone();
         }
+        Ok(Some(original))
     }
 
     /// When the message comes back and as what.

@@ -15,9 +15,8 @@ pub(super) async fn call(shared: &Shared, request: Request, next: &dyn Handler) 
     let version = head.version;
     let all = message.topics.as_ref().is_none_or(|topics| topics.is_empty() && version == 0);
     let mut failed = Vec::new();
-    if message.allow_auto_topic_creation
-        && let Some(topics) = &mut message.topics
-    {
+    // Whatever the request says of topics to be created: a view holds nothing, and librdkafka's consumers forbid it.
+    if let Some(topics) = &mut message.topics {
         failed = subscribe(shared, topics, next).await;
     }
     let views = shared.all();
