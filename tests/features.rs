@@ -146,6 +146,27 @@ async fn a_delayed_message_waits_and_is_listed_cancelled_rescheduled_and_fired()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_shows_what_its_filter_lets_through() {
+    let world = World::start().await;
+    for (value, tag, amount) in [("a", "paid", "5"), ("b", "open", "5000"), ("c", "paid", "5000")] {
+        let amount = format!("amount={amount}");
+        world.ok(&["message", "send", "orders", value, "--tag", tag, "-H", &amount]).await;
+    }
+    world.ok(&["view", "create", "orders-big", "orders", "TAGS = 'paid' AND amount > 1000"]).await;
+    assert_eq!(values(&world.wait_for("orders-big", 1).await), ["c"]);
+    assert_eq!(values(&world.wait_for("orders--paid", 2).await), ["a", "c"]);
+    let listed = world.json(&["view", "list"]).await;
+    assert!(items(&listed).iter().any(|view| view["name"] == "orders-big" && view["source"] == "orders"), "{listed}");
+    world.ok(&["view", "show", "orders-big"]).await;
+    world.ok(&["view", "check", "paid || open"]).await;
+    assert!(world.refused(&["view", "check", "a = "]).await.contains("column"));
+    world.refused(&["message", "send", "orders-big", "x"]).await;
+    world.ok(&["view", "delete", "orders-big"]).await;
+    world.refused(&["view", "show", "orders-big"]).await;
+    world.krocket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_half_message_is_seen_when_it_is_committed() {
     let world = World::start().await;
     for (value, id) in [("one", "tx-1"), ("two", "tx-2"), ("three", "tx-3")] {
@@ -161,5 +182,52 @@ async fn a_half_message_is_seen_when_it_is_committed() {
     assert_eq!(values(&world.wait_for("orders", 2).await), ["one", "three"]);
     assert!(items(&world.json(&["txn", "list"]).await).is_empty());
     world.refused(&["txn", "commit", "orders:0:1"]).await;
+    world.krocket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_letter_is_listed_redriven_and_purged() {
+    let world = World::start().await;
+    world.ok(&["message", "send", "orders", "x"]).await;
+    for value in ["broken", "worse"] {
+        let dead = ["-H", "MAX_RECONSUME_TIMES=0", "-H", "ERROR=timeout", "-H", "REAL_TOPIC=orders"];
+        world.ok(&[&["message", "send", "retry.billing", value][..], &dead].concat()).await;
+    }
+    assert_eq!(values(&world.wait_for("dlq.billing", 2).await), ["broken", "worse"]);
+    let listed = world.json(&["dlq", "list"]).await;
+    assert!(items(&listed).iter().any(|row| row["group"] == "billing"), "{listed}");
+    let shown = world.json(&["dlq", "show", "billing"]).await;
+    let dead = items(&shown);
+    assert_eq!(dead.len(), 2, "{shown}");
+    let id = dead[0]["id"].as_str().expect("an id");
+    world.ok(&["dlq", "redrive", "billing", id]).await;
+    world.ok(&["dlq", "purge", "billing", "--all"]).await;
+    assert!(items(&world.json(&["dlq", "show", "billing"]).await).is_empty());
+    world.krocket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_found_by_what_it_was_sent_with() {
+    let world = World::start().await;
+    let send = ["message", "send", "orders", "hello", "-H", "KEYS=order-7 customer-3", "-H", "UNIQ_KEY=o-7"];
+    world.ok(&send).await;
+    world.ok(&["message", "get", "orders:0:0"]).await;
+    for how in [["--key", "customer-3"], ["--key", "order-7"], ["--uniq-key", "o-7"]] {
+        let find = [&["message", "find"][..], &how, &["--topic", "orders"]].concat();
+        let begun = Instant::now();
+        loop {
+            let found = world.json(&find).await;
+            if let [only] = items(&found) {
+                assert_eq!(only["id"], "orders:0:0", "{found}");
+                break;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{how:?}: {found}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    world.ok(&["message", "life", "orders:0:0"]).await;
+    world.ok(&["lookup", "status"]).await;
+    world.ok(&["lookup", "rebuild"]).await;
+    world.refused(&["message", "get", "orders:0:1"]).await;
     world.krocket.stop().await;
 }
