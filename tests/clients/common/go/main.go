@@ -87,6 +87,10 @@ func Main(client Client, traits Traits) {
 		"commit":               c.commit,
 		"restart-term":         c.restartTerm,
 		"restart-kill":         c.restartKill,
+		"view-group":           c.story(viewGroup),
+		"delay-cancel":         c.story(delayCancel),
+		"retry-dead-redrive":   c.story(retryDeadRedrive),
+		"half-check":           c.story(halfCheck),
 	}
 	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		table["compression-"+codec] = func() error { return c.compression(codec) }

@@ -334,10 +334,13 @@ class Cases {
 
 export async function main (client, traits) {
   const cases = new Cases(client, { protocols: {}, ...traits })
-  const run = name => {
-    const [head, tail] = [name.split('-')[0], name.slice(name.indexOf('-') + 1)]
+  const run = async case_ => {
+    const [head, tail] = [case_.split('-')[0], case_.slice(case_.indexOf('-') + 1)]
     if (head === 'compression' || head === 'group') return cases[head](tail)
-    return cases[name.replace(/-./g, two => two[1].toUpperCase())]()
+    const method = case_.replace(/-./g, two => two[1].toUpperCase())
+    if (cases[method]) return cases[method]()
+    const { Features } = await import('./features.mjs') // it builds on what is here
+    return new Features(cases, prefix)[method]()
   }
   const names = process.argv.slice(2)
   let prepared

@@ -467,8 +467,11 @@ class Cases:
 
 
 def main(client: Client):
+    import features  # it builds on what is above
+
     cases = Cases(client, load())
     table = {
+        **{name: (lambda case=case: case(cases)) for name, case in features.CASES.items()},
         "topics": cases.topics,
         **{f"compression-{c}": (lambda c=c: cases.compression(c)) for c in ("none", "gzip", "snappy", "lz4", "zstd")},
         "header-duplicates": cases.header_duplicates,

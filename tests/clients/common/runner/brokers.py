@@ -51,6 +51,7 @@ class Running:
     """A broker that somebody else runs."""
 
     restarts = False
+    operator = None
 
     def __init__(self, bootstrap):
         self.bootstrap = bootstrap
@@ -63,6 +64,15 @@ class Running:
         pass
 
 
+# Waits that a test can wait for.
+CONFIG = """
+[[retry]]
+groups = ["*"]
+backoff = { steps = ["200ms"] }
+max_attempts = 2
+"""
+
+
 class Krocket:
     restarts = True
     name = "krocket"
@@ -71,13 +81,16 @@ class Krocket:
         self.binary = os.environ.get("KROCKET_BIN") or str(ROOT / "target" / "release" / "krocket")
         self.port, self.http = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
+        self.operator = f"http://127.0.0.1:{self.http}"
         self.data = work / "krocket-data"
         self.log = work / "krocket.log"
+        self.config = work / "krocket.toml"
+        self.config.write_text(CONFIG)
         self.process = None
 
     def start(self):
         command = [self.binary, "serve", "--listen", self.bootstrap, "--http", f"127.0.0.1:{self.http}",
-                   "--data-dir", str(self.data)]
+                   "--data-dir", str(self.data), "--config", str(self.config)]
         try:
             with open(self.log, "ab") as log:
                 self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -110,6 +123,7 @@ class Kafka:
     """Apache Kafka, with intervals short enough for the group and compaction cases."""
 
     restarts = True
+    operator = None
     name = "kafka"
     script = ROOT / "tests" / "peers" / "kafka"
     settings = {

@@ -101,7 +101,8 @@ class Node(Client):
         self.once(home, install)
         # Node looks for packages beside the file that imports them.
         shutil.copy(self.folder / "driver.mjs", home)
-        shutil.copy(HERE / "common" / "node" / "scenario.mjs", home)
+        for module in (HERE / "common" / "node").iterdir():
+            shutil.copy(module, home)
 
     def command(self):
         own = self.home() / "node_modules" / "node" / "bin" / "node"

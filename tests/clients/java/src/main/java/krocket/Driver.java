@@ -30,7 +30,11 @@ public final class Driver {
         return true;
     }
 
-    private static Case find(Cases cases, String name) {
+    private static Features features(Cases cases, Client client) {
+        return new Features(cases, client, System.getenv("KROCKET_PREFIX"));
+    }
+
+    private static Case find(Cases cases, Client client, String name) {
         if (name.startsWith("compression-")) {
             return () -> cases.compression(name.substring("compression-".length()));
         }
@@ -53,6 +57,10 @@ public final class Driver {
             case "delete-topic" -> cases::deleteTopic;
             case "compacted" -> cases::compacted;
             case "commit" -> cases::commit;
+            case "view-group" -> () -> features(cases, client).viewGroup();
+            case "delay-cancel" -> () -> features(cases, client).delayCancel();
+            case "retry-dead-redrive" -> () -> features(cases, client).retryDeadRedrive();
+            case "half-check" -> () -> features(cases, client).halfCheck();
             default -> () -> {
                 throw new AssertionError("no such case");
             };
@@ -77,7 +85,7 @@ public final class Driver {
         boolean passed = true;
         for (String name : names) {
             Case work = name.equals("compacted") && problem != null
-                ? () -> { throw new Exception(problem); } : find(cases, name);
+                ? () -> { throw new Exception(problem); } : find(cases, client, name);
             passed &= report(name, work);
         }
         System.out.flush();

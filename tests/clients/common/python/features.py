@@ -1,0 +1,186 @@
+"""krocket's own features, as any Kafka client meets them: record headers, topic names, nothing else."""
+import json
+import os
+import threading
+import time
+import urllib.request
+
+from scenario import PREFIX, Record, Skip, check, same, until
+
+
+def http(path, body):
+    """What an operator does; the features themselves need no HTTP."""
+    request = urllib.request.Request(os.environ["KROCKET_HTTP"] + path, json.dumps(body).encode(),
+                                     {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as response:
+        return json.load(response)
+
+
+def need_krocket():
+    if not os.environ.get("KROCKET_HTTP"):
+        raise Skip("only krocket has it")
+
+
+def header(record, name):
+    """The value of the last header of this name, as text."""
+    values = [v for k, v in record.headers if (k.decode() if isinstance(k, bytes) else k) == name]
+    check(values, f"no header {name} in {record.headers}")
+    return values[-1].decode()
+
+
+def refused(produce, why):
+    try:
+        produce()
+    except Exception:  # noqa: BLE001 - every client has its own
+        return
+    raise AssertionError(f"accepted: {why}")
+
+
+def view_group(cases):
+    """Two members share a view: each record that matches arrives once, no other, and nothing is left to read."""
+    need_krocket()
+    client, partitions, count = cases.client, 4, 400
+    topic = cases.new_topic("view", partitions)
+    view = f"{topic}--paid--refunded"
+    tags = [b"new", b"paid", b"lost||refunded", None, b"paid too"]
+    records = [Record(b"k%d" % i, b"%d" % i, [("TAGS", tags[i % 5]) if tags[i % 5] else ("x", b"y")], i % partitions)
+               for i in range(count)]
+    wanted = {r.value for i, r in enumerate(records) if i % 5 in (1, 2)}
+    client.produce(topic, records[:100], "none")
+    lock, seen, errors, stops, threads = threading.Lock(), [], [], [], []
+
+    def start():
+        stop = threading.Event()
+
+        def received(got):
+            with lock:
+                seen.extend(r.value for r in got)
+
+        def run():
+            try:
+                client.member(view, view, "classic", received, stop)
+            except BaseException as error:  # noqa: BLE001 - handed to the case
+                errors.append(error)
+
+        stops.append(stop)
+        threads.append(threading.Thread(target=run, daemon=True))
+        threads[-1].start()
+
+    def distinct():
+        if errors:
+            raise errors[0]
+        with lock:
+            return set(seen)
+
+    try:
+        start()
+        until(lambda: len(distinct()) == 40, "the first member gets what is there", 30)
+        start()
+        client.produce(topic, records[100:250], "gzip")
+        until(lambda: len(distinct()) == 100, "records that come while the group rebalances", 30)
+        client.produce(topic, records[250:], "none")
+        until(lambda: distinct() == wanted, "all records that match", 30)
+    finally:
+        for stop in stops:
+            stop.set()
+        for thread in threads:
+            thread.join(30)
+    if errors:
+        raise errors[0]
+    same(len(seen), len(wanted), "records delivered")
+    for partition in range(partitions):
+        _, end = client.watermarks(view, partition)
+        same(client.committed(view, view, partition), end, f"committed offset and end of partition {partition}")
+    refused(lambda: client.produce(view, [Record(None, b"x")]), "a record produced to a view")
+
+
+def delay_cancel(cases):
+    """A delayed record arrives when it is due and not before; a cancelled one never does."""
+    need_krocket()
+    client, topic = cases.client, cases.new_topic("delay")
+    began = int(time.time() * 1000)
+    offsets = client.produce(topic, [
+        Record(b"k", b"late", [("TIMER_DELAY_MS", b"2000"), ("a", b"b")]),
+        Record(b"k", b"now", [("a", b"b")]),
+        Record(b"k", b"cancelled", [("TIMER_DELAY_SEC", b"1"), ("UNIQ_KEY", b"u-1")]),
+    ])
+    if offsets is not None:
+        same(offsets, [0, 1, 2], "offsets: a delayed record has its own")
+    client.produce(topic, [Record(b"k", b"x", [("TIMER_DEL_UNIQKEY", b"u-1")])])
+    same(client.watermarks(topic, 0), (0, 2), "watermarks: up to the last record that can be read")
+    got = client.read(topic, 0, 0, lambda records: len(records) >= 2)
+    same([r.value for r in got], [b"now", b"late"], "records")
+    check(got[1].timestamp >= began + 2000, f"delivered {got[1].timestamp - began} ms after it was sent, due after 2000")
+    check(got[1].timestamp < began + 4000, f"delivered {got[1].timestamp - began} ms after it was sent, due after 2000")
+    same(header(got[1], "ORIGIN_MESSAGE_ID"), f"{topic}:0:0", "ORIGIN_MESSAGE_ID")
+    same(header(got[1], "a"), "b", "the record's own header")
+    refused(lambda: client.produce(topic, [Record(b"k", b"x", [("TIMER_DEL_UNIQKEY", b"u-2")])]), "a cancel of nothing")
+    refused(lambda: client.produce(topic, [Record(b"k", b"x", [("TIMER_DELAY_MS", b"soon")])]), "TIMER_DELAY_MS=soon")
+
+
+def retry_dead_redrive(cases):
+    """A consumer fails until the record is dead; an operator sends it back to where it came from."""
+    need_krocket()
+    client, topic, group = cases.client, cases.new_topic("bills"), f"{PREFIX}.billing"
+    retry, dlq = f"retry.{group}", f"dlq.{group}"
+    client.produce(topic, [Record(b"k", b"bill 7", [("a", b"b")])])
+    record = client.group_read(group, topic, 1)[0]
+    until(lambda: {retry, dlq} <= set(client.topics()), "the topics that come with the group")
+    origin = ("ORIGIN_MESSAGE_ID", b"%s:0:0" % topic.encode())
+    position = 0
+    for attempt in (1, 2):
+        if attempt == 1:  # the record itself
+            nack = Record(record.key, record.value, [*record.headers, origin, ("ERROR", b"no money")])
+        else:  # its id
+            nack = Record(b"", b"", [*[h for h in record.headers if h[0] == "RECONSUME_TIMES"], origin, ("ERROR", b"no money")])
+        client.produce(retry, [nack])
+        record = client.read(retry, 0, position, lambda records: len(records) >= 1)[0]
+        position = record.offset + 1
+        same((record.key, record.value), (b"k", b"bill 7"), f"record of attempt {attempt}")
+        same(header(record, "RECONSUME_TIMES"), str(attempt), "RECONSUME_TIMES")
+        same(header(record, "ORIGIN_MESSAGE_ID"), f"{topic}:0:0", "ORIGIN_MESSAGE_ID")
+        same(header(record, "REAL_TOPIC"), topic, "REAL_TOPIC")
+        same(header(record, "a"), "b", "the record's own header")
+    headers = [h for h in record.headers if h[0] != "ERROR"] + [("ERROR", b"still no money")]
+    client.produce(retry, [Record(record.key, record.value, headers)])
+    dead = client.read(dlq, 0, 0, lambda records: len(records) >= 1)[0]
+    same((dead.key, dead.value), (b"k", b"bill 7"), "the dead letter")
+    same(header(dead, "__dlq.errors.topic"), topic, "__dlq.errors.topic")
+    same(header(dead, "__dlq.errors.group"), group, "__dlq.errors.group")
+    same(header(dead, "__dlq.errors.message"), "still no money", "__dlq.errors.message")
+    refused(lambda: client.produce(dlq, [Record(b"k", b"x")]), "a record produced to a DLQ")
+    http(f"/v1/dlq/{group}/redrive", {"all": True})
+    again = client.read(topic, 0, 1, lambda records: len(records) >= 1)[0]
+    same((again.key, again.value), (b"k", b"bill 7"), "the redriven record")
+
+
+def half_check(cases):
+    """The producer dies between its half messages and their ends; another of its group is asked and answers."""
+    need_krocket()
+    client, topic, producers = cases.client, cases.new_topic("half"), f"{PREFIX}.shop"
+    half = [("TRAN_MSG", b"true"), ("PGROUP", producers.encode()), ("CHECK_IMMUNITY_TIME_IN_SECONDS", b"1")]
+    client.produce(topic, [
+        Record(b"1", b"paid", [*half, ("UNIQ_KEY", b"h-1")]),
+        Record(b"2", b"not paid", [*half, ("UNIQ_KEY", b"h-2")]),
+        Record(b"3", b"ended in time", [*half, ("UNIQ_KEY", b"h-3")]),
+    ])
+    same(client.watermarks(topic, 0), (0, 0), "watermarks: half messages cannot be read")
+    client.produce(topic, [Record(b"3", b"x", [("TRAN_END", b"COMMIT"), ("UNIQ_KEY", b"h-3")])])
+    got = client.read(topic, 0, 0, lambda records: len(records) >= 1)
+    same([r.value for r in got], [b"ended in time"], "the committed one")
+    questions = f"check.{producers}"
+    until(lambda: questions in client.topics(), "the check topic")
+    asked = client.group_read(f"{producers}.checkers", questions, 2)
+    same(sorted(r.value for r in asked), [b"not paid", b"paid"], "half messages that are asked about")
+    for question in asked:
+        verdict = b"COMMIT" if question.value == b"paid" else b"ROLLBACK"
+        origin = header(question, "ORIGIN_MESSAGE_ID").encode()
+        client.produce(topic, [Record(b"x", b"x", [("TRAN_END", verdict), ("ORIGIN_MESSAGE_ID", origin)])])
+    got = client.read(topic, 0, 0, lambda records: len(records) >= 2)
+    same([r.value for r in got], [b"ended in time", b"paid"], "what consumers see")
+    refused(lambda: client.produce(topic, [Record(b"x", b"x", [("TRAN_END", b"COMMIT"), ("UNIQ_KEY", b"h-2")])]),
+            "a commit after the rollback")
+
+
+CASES = {"view-group": view_group, "delay-cancel": delay_cancel, "retry-dead-redrive": retry_dead_redrive,
+         "half-check": half_check}
