@@ -1,0 +1,194 @@
+//! The few requests that the test needs, over a connection that may break.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{
+    BrokerId, CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+};
+use krocket_protocol::StrBytes;
+use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Records};
+use krocket_testkit::session::Session;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const PRODUCE: i16 = 9;
+const FETCH: i16 = 12;
+const CREATE_TOPICS: i16 = 5;
+const METADATA: i16 = 9;
+const LIST_OFFSETS: i16 = 7;
+const LIMIT: usize = 64 << 20;
+
+pub(crate) fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
+}
+
+fn name(topic: &str) -> TopicName {
+    TopicName(StrBytes::from_string(topic.to_owned()))
+}
+
+/// A record to produce.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) value: String,
+    pub(crate) headers: Vec<(String, String)>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(value: &str) -> Self {
+        Outgoing { value: value.to_owned(), headers: Vec::new() }
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+}
+
+/// The base offset, or why it was refused.
+pub(crate) async fn produce(
+    session: &mut Session,
+    topic: &str,
+    partition: i32,
+    acks: i16,
+    records: &[Outgoing],
+) -> io::Result<Result<i64, String>> {
+    let now = now_ms();
+    let codec = if records.len() % 2 == 0 { Codec::Lz4 } else { Codec::None };
+    let mut batch = BatchBuilder::new(0, now).codec(codec);
+    for (offset, record) in records.iter().enumerate() {
+        let headers: Vec<_> = record
+            .headers
+            .iter()
+            .map(|(name, value)| Header { key: name.as_bytes(), value: Some(value.as_bytes()) })
+            .collect();
+        batch.push(offset as i64, now, Some(b"k"), Some(record.value.as_bytes()), &headers);
+    }
+    let bytes = batch.finish(LastOffset::Trim).expect("it compresses").expect("records");
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
+    let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let response = session.call(PRODUCE, &request).await?;
+    let answer = &response.responses[0].partition_responses[0];
+    Ok(match answer.error_code {
+        0 => Ok(answer.base_offset),
+        code => Err(format!("{code}: {}", answer.error_message.as_deref().unwrap_or_default())),
+    })
+}
+
+/// A record that can be read.
+#[derive(Clone, Debug)]
+pub(crate) struct Read {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) timestamp: i64,
+    pub(crate) value: String,
+    pub(crate) origin: Option<String>,
+}
+
+impl Read {
+    /// Its message id.
+    pub(crate) fn id(&self) -> String {
+        format!("{}:{}:{}", self.topic, self.partition, self.offset)
+    }
+}
+
+/// Everything in a partition, from its start to its high watermark.
+pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<Read> {
+    let mut session = Session::connect(address).await.expect("the server is ready");
+    let mut records = Vec::new();
+    let mut position = 0;
+    loop {
+        let asked = FetchPartition::default()
+            .with_partition(partition)
+            .with_current_leader_epoch(-1)
+            .with_fetch_offset(position)
+            .with_partition_max_bytes(1 << 20);
+        let asked = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![asked]);
+        let request = FetchRequest::default()
+            .with_max_wait_ms(0)
+            .with_min_bytes(1)
+            .with_max_bytes(4 << 20)
+            .with_session_epoch(-1)
+            .with_topics(vec![asked]);
+        let response = session.call(FETCH, &request).await.expect("the server answers");
+        let data = &response.responses[0].partitions[0];
+        // The retry topics come with their first record.
+        if data.error_code == 3 {
+            return records;
+        }
+        assert_eq!(data.error_code, 0, "fetching {topic}:{partition} at {position}");
+        let mut bytes = data.records.clone().unwrap_or_default();
+        let before = position;
+        while let Ok(header) = BatchHeader::read(&bytes) {
+            let batch: Bytes = bytes.split_to(header.len);
+            header.check_crc(&batch).expect("a right crc");
+            assert!(header.count > 0, "an empty batch at {}", header.base_offset);
+            for record in &Records::open(&batch, &header, LIMIT).expect("it opens") {
+                let record = record.expect("a sound record");
+                if record.offset < position {
+                    continue;
+                }
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+                records.push(Read {
+                    topic: topic.to_owned(),
+                    partition,
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                    value: text(record.value.expect("a value")),
+                    origin: record.header(b"ORIGIN_MESSAGE_ID").flatten().map(text),
+                });
+            }
+            position = position.max(header.last_offset() + 1);
+        }
+        if position == before {
+            assert_eq!(position, high_watermark(&mut session, topic, partition).await, "reading ends at the high watermark");
+            return records;
+        }
+    }
+}
+
+/// The end of a partition for consumers.
+async fn high_watermark(session: &mut Session, topic: &str, partition: i32) -> i64 {
+    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
+    let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
+    let response = session.call(LIST_OFFSETS, &request).await.expect("the server answers");
+    response.topics[0].partitions[0].offset
+}
+
+/// Creates a topic, and has the retry topics created by naming one.
+pub(crate) async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) {
+    let mut session = Session::connect(address).await.expect("the server is ready");
+    let topic = CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
+    let response = session.call(CREATE_TOPICS, &request).await.expect("the server answers");
+    assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
+    loop {
+        let wanted = vec![MetadataRequestTopic::default().with_name(Some(name(crate::RETRY)))];
+        let request = MetadataRequest::default().with_topics(Some(wanted)).with_allow_auto_topic_creation(true);
+        let response = session.call(METADATA, &request).await.expect("the server answers");
+        if response.topics[0].error_code == 0 {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// The body of an HTTP answer.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sends");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.expect("text");
+    response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(response)
+}
