@@ -36,6 +36,77 @@ pub(crate) fn fill(value_len: usize, batch_bytes: usize, timestamp_ms: i64) -> B
     Batch { bytes: seal(&records, count, timestamp_ms), records: count }
 }
 
+/// A batch of these records, a value and headers each.
+pub(crate) fn with_headers(records: &[(&[u8], &[(&str, &str)])], timestamp_ms: i64) -> Batch {
+    let mut out = Vec::new();
+    for (index, (value, headers)) in records.iter().enumerate() {
+        let mut body = vec![0];
+        for number in [0, index as i64, -1, value.len() as i64] {
+            varint(&mut body, number);
+        }
+        body.extend_from_slice(value);
+        varint(&mut body, headers.len() as i64);
+        for text in headers.iter().flat_map(|(name, value)| [name, value]) {
+            varint(&mut body, text.len() as i64);
+            body.extend_from_slice(text.as_bytes());
+        }
+        varint(&mut out, body.len() as i64);
+        out.extend_from_slice(&body);
+    }
+    let count = records.len() as u32;
+    Batch { bytes: seal(&out, count, timestamp_ms), records: count }
+}
+
+/// The first value of each record of a fetched set, and the header of this name where it has one.
+pub(crate) fn each_header(set: &Bytes, wanted: &[u8], mut visit: impl FnMut(Option<&[u8]>)) {
+    let mut set = &set[..];
+    while set.len() >= HEADER {
+        let length = i32::from_be_bytes([set[8], set[9], set[10], set[11]]) as usize + 12;
+        if set.len() < length {
+            return;
+        }
+        let count = i32::from_be_bytes([set[57], set[58], set[59], set[60]]);
+        let mut at = HEADER;
+        for _ in 0..count {
+            let end = read_varint(set, &mut at) as usize + at;
+            at += 1;
+            read_varint(set, &mut at);
+            read_varint(set, &mut at);
+            for _ in 0..2 {
+                at += read_varint(set, &mut at).max(0) as usize;
+            }
+            let mut found = None;
+            for _ in 0..read_varint(set, &mut at) {
+                let name = read_varint(set, &mut at) as usize;
+                let name = &set[at..at + name];
+                at += name.len();
+                let value = read_varint(set, &mut at).max(0) as usize;
+                let value = &set[at..at + value];
+                at += value.len();
+                if name == wanted {
+                    found = Some(value);
+                }
+            }
+            visit(found);
+            at = end;
+        }
+        set = &set[length..];
+    }
+}
+
+fn read_varint(bytes: &[u8], at: &mut usize) -> i64 {
+    let (mut zigzag, mut shift) = (0u64, 0);
+    loop {
+        let byte = bytes[*at];
+        *at += 1;
+        zigzag |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
+        }
+        shift += 7;
+    }
+}
+
 fn push_record(out: &mut Vec<u8>, index: u32, value: &[u8]) {
     let mut body = vec![0]; // attributes
     varint(&mut body, 0); // timestamp delta

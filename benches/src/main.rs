@@ -4,6 +4,7 @@
 //! what each row sends are described in docs/bench/README.md.
 
 mod batch;
+mod features;
 mod limits;
 mod load;
 mod machine;
@@ -52,6 +53,9 @@ enum Only {
 #[derive(Parser)]
 #[command(version, about)]
 struct Options {
+    /// krocket's own features instead of Kafka's: what they do and what they cost.
+    #[arg(long)]
+    features: bool,
     /// Short windows and two rounds: under five minutes, to be taken with a grain of salt.
     #[arg(long)]
     quick: bool,
@@ -91,7 +95,8 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     match run(&options) {
-        Ok(results) => {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(results)) => {
             println!("{}", report::text(&results));
             if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
@@ -102,7 +107,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<Results> {
+fn run(options: &Options) -> Result<Option<Results>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate has a parent folder")?;
     let beside = std::env::current_exe()?.parent().context("the program has a folder")?.to_owned();
     let places = Places {
@@ -112,6 +117,11 @@ fn run(options: &Options) -> Result<Results> {
     };
     let rows: Vec<Row> = rows::all().into_iter().filter(|row| options.rows.is_match(&row.name)).collect();
     ensure!(!rows.is_empty(), "no row matches {:?}; --list prints their names", options.rows.as_str());
+    if options.features {
+        fs::create_dir_all(&places.data)?;
+        ctrlc::set_handler(|| INTERRUPTED.store(true, SeqCst))?;
+        return features::run(&places, options.quick, options.json.as_deref()).map(|()| None);
+    }
     let kinds = kinds(options, &places)?;
     fs::create_dir_all(&places.data)?;
     let space = rustix::fs::statvfs(&places.data)?;
@@ -169,7 +179,7 @@ fn run(options: &Options) -> Result<Results> {
     if let Some(path) = options.json.clone().or_else(|| whole.then(|| repository.join("docs/bench/results.json"))) {
         save(&results, &path)?;
     }
-    Ok(results)
+    Ok(Some(results))
 }
 
 /// The servers to measure: without Java or Maven krocket alone, with a sentence.

@@ -40,6 +40,10 @@ pub(crate) struct Server {
     pub(crate) label: String,
     pub(crate) aim: Aim,
     pub(crate) folder: PathBuf,
+    /// krocket's HTTP port.
+    pub(crate) http: u16,
+    /// krocket's configuration, TOML.
+    config: String,
     child: Option<Child>,
     script: PathBuf,
     binary: PathBuf,
@@ -51,6 +55,11 @@ fn free_port() -> Result<u16> {
 
 impl Server {
     pub(crate) fn start(kind: Kind, places: &Places) -> Result<Self> {
+        Self::start_with(kind, places, "")
+    }
+
+    /// krocket with a configuration.
+    pub(crate) fn start_with(kind: Kind, places: &Places, config: &str) -> Result<Self> {
         let folder = places.data.join(format!("{kind:?}-{}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -59,6 +68,8 @@ impl Server {
             label: String::new(),
             aim: Aim { address, pid: 0 },
             folder,
+            http: free_port()?,
+            config: config.to_owned(),
             child: None,
             script: places.kafka_script.clone(),
             binary: places.krocket.clone(),
@@ -75,8 +86,12 @@ impl Server {
         let address = self.aim.address;
         let log_path = self.folder.join("krocket.log");
         let log = File::create(&log_path)?;
+        let config = self.folder.join("krocket.toml");
+        fs::write(&config, &self.config)?;
         let child = Command::new(&self.binary)
-            .args(["serve", "--listen", &address.to_string(), "--http", &format!("127.0.0.1:{}", free_port()?)])
+            .args(["serve", "--listen", &address.to_string(), "--http", &format!("127.0.0.1:{}", self.http)])
+            .arg("--config")
+            .arg(&config)
             .arg("--data-dir")
             .arg(self.folder.join("data"))
             .stdin(Stdio::null())
@@ -86,7 +101,7 @@ impl Server {
             .with_context(|| format!("starting {}", self.binary.display()))?;
         self.aim.pid = child.id();
         let child = self.child.insert(child);
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !wire::answers(address) {
             if let Some(status) = child.try_wait()? {
                 bail!("krocket ended with {status}: {}", fs::read_to_string(&log_path)?.trim());
@@ -113,6 +128,18 @@ impl Server {
         fs::remove_dir_all(&self.folder)?;
         fs::create_dir_all(&self.folder)?;
         self.start_krocket()
+    }
+
+    /// Kills krocket and starts it again on the same data; the time until it answers.
+    pub(crate) fn crash(&mut self) -> Result<Duration> {
+        ensure!(self.kind == Kind::Krocket, "only krocket is killed");
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        let started = Instant::now();
+        self.start_krocket()?;
+        Ok(started.elapsed())
     }
 
     /// Bytes in the folder.

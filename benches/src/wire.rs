@@ -200,6 +200,18 @@ pub(crate) fn end_offsets(connection: &mut Connection, topic: &str, partitions: 
     Ok(ends)
 }
 
+/// Produces one batch and waits for its answer.
+pub(crate) fn produce(connection: &mut Connection, topic: &str, partition: i32, acks: i16, batch: &Batch) -> Result<i64> {
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.bytes.clone()));
+    let topics = vec![TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data])];
+    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(topics);
+    let response = connection.call(PRODUCE, &request)?;
+    let answer = &response.responses[0].partition_responses[0];
+    let message = answer.error_message.as_ref().map_or("", |m| m.as_str());
+    check(answer.error_code, &format!("producing to {topic}-{partition} {message}"))?;
+    Ok(answer.base_offset)
+}
+
 /// Produce requests of one batch each, one per partition, encoded once.
 pub(crate) struct Prepared {
     pub(crate) batch: Arc<Batch>,

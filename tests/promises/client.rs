@@ -36,7 +36,7 @@ impl Client {
             if let Some(address) = address
                 && let Ok(mut session) = Session::connect(address).await
             {
-                while world.has_changed() == Ok(false) && self.step(&mut session).await.is_ok() {}
+                while matches!(world.has_changed(), Ok(false)) && self.step(&mut session).await.is_ok() {}
             }
             // Gone, or about to be.
             if world.wait_for(|now| *now != address).await.is_err() {
