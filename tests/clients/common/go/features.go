@@ -227,7 +227,7 @@ func retryDeadRedrive(s *story) {
 		one = s.read(retry, position, 1)[0]
 		position = one.Offset + 1
 		s.same([]string{string(one.Key), string(one.Value)}, []string{"k", "bill 7"}, "the retried record")
-		s.same(s.header(one, "RECONSUME_TIMES"), attempt, "RECONSUME_TIMES")
+		s.same(s.header(one, "RECONSUME_TIMES"), fmt.Sprint(attempt), "RECONSUME_TIMES")
 		s.same(s.header(one, "ORIGIN_MESSAGE_ID"), topic+":0:0", "ORIGIN_MESSAGE_ID")
 		s.same(s.header(one, "REAL_TOPIC"), topic, "REAL_TOPIC")
 		s.same(s.header(one, "a"), "b", "the record's own header")
