@@ -77,9 +77,10 @@ impl Client {
             let mut ledger = self.ledger.lock();
             ledger.settle(&record.value, Kind::Delayed);
             // Past due at once is delivered in place, and has no other origin.
-            if !record.headers.iter().any(|(name, value)| name == "TIMER_DELAY_MS" && value == "0") {
-                ledger.named(&record.value, format!("{TOPIC}:{partition}:{offset}"));
+            if record.headers.iter().any(|(name, value)| name == "TIMER_DELAY_MS" && value == "0") {
+                continue;
             }
+            ledger.named(&record.value, format!("{TOPIC}:{partition}:{offset}"));
             self.pending.push(record.value);
         }
         Ok(())

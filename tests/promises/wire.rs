@@ -7,11 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    BrokerId, CreateTopicsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest, TopicName,
+    CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName,
 };
 use krocket_protocol::StrBytes;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Records};
@@ -23,7 +22,6 @@ const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 const CREATE_TOPICS: i16 = 5;
 const METADATA: i16 = 9;
-const LIST_OFFSETS: i16 = 7;
 const LIMIT: usize = 64 << 20;
 
 pub(crate) fn now_ms() -> i64 {
@@ -150,19 +148,10 @@ pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -
             position = position.max(header.last_offset() + 1);
         }
         if position == before {
-            assert_eq!(position, high_watermark(&mut session, topic, partition).await, "reading ends at the high watermark");
+            assert_eq!(position, data.high_watermark.max(0), "reading ends at the high watermark");
             return records;
         }
     }
-}
-
-/// The end of a partition for consumers.
-async fn high_watermark(session: &mut Session, topic: &str, partition: i32) -> i64 {
-    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(-1);
-    let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![asked]);
-    let response = session.call(LIST_OFFSETS, &request).await.expect("the server answers");
-    response.topics[0].partitions[0].offset
 }
 
 /// Creates a topic, and has the retry topics created by naming one.

@@ -85,7 +85,8 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
     }
     let mut soonest = found.next;
     for due in checks {
-        let asked = match parking.check.get() {
+        let check = parking.check.lock().clone();
+        let asked = match check {
             Some(check) => check.check(due).await,
             None => None,
         };

@@ -12,11 +12,12 @@ mod query;
 pub mod rows;
 mod worker;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use krocket_features::MessageId;
 use krocket_stack::ledger::PartitionId;
 use krocket_stack::{BoxFuture, Handler, Ledger, LedgerError};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,8 @@ pub struct Parking {
     claims: Arc<Claims>,
     heads: Heads,
     wake: Notify,
-    check: OnceLock<Arc<dyn Check>>,
+    /// Let go when the worker ends: it knows this one.
+    check: Mutex<Option<Arc<dyn Check>>>,
 }
 
 impl Parking {
@@ -61,13 +63,13 @@ impl Parking {
             claims: Arc::default(),
             heads: Heads::default(),
             wake: Notify::new(),
-            check: OnceLock::new(),
+            check: Mutex::default(),
         })
     }
 
     /// Says who asks about half messages; before the worker starts.
     pub fn set_check(&self, check: Arc<dyn Check>) {
-        let _ = self.check.set(check);
+        *self.check.lock() = Some(check);
     }
 
     /// Rows and records.

@@ -70,6 +70,7 @@ pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &C
         }
     }
     while running.next().await.is_some() {}
+    parking.check.lock().take();
 }
 
 async fn look_around(parking: &Arc<Parking>) {

@@ -268,7 +268,9 @@ fn read_target(
             return FetchPartition::error(target.index, ErrorCode::KafkaStorageError.code());
         }
     };
-    let high_watermark = part.end.borrow().max(found.end).max(source.log_start);
+    let known = part.end.borrow().max(found.end).max(source.log_start);
+    // While older records are still being looked at nobody may take this for the end (`kcat -e` would).
+    let high_watermark = if part.state.borrow().caught_up { known } else { known.max(source.high_watermark) };
     FetchPartition {
         high_watermark,
         last_stable_offset: high_watermark,
