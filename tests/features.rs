@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{FetchRequest, FetchResponse, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use krocket_protocol::records::{BatchHeader, Records};
 use krocket_testkit::Krocket;
@@ -60,6 +61,9 @@ impl World {
     async fn visible(&self, topic: &str) -> Vec<Seen> {
         let mut client = self.krocket.client().await;
         let mut seen: Vec<Seen> = Vec::new();
+        // As every consumer does first; a view comes with it.
+        let asked = MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_string(topic.to_owned()))));
+        client.call(9, &MetadataRequest::default().with_topics(Some(vec![asked]))).await;
         loop {
             let from = seen.last().map_or(0, |(offset, ..)| offset + 1);
             let partition = FetchPartition::default().with_fetch_offset(from).with_partition_max_bytes(1 << 20);
