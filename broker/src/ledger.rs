@@ -33,17 +33,9 @@ fn info(topic: &Topic) -> TopicInfo {
 impl Broker {
     /// The topic that a partition belongs to, and the partition.
     fn find(&self, id: PartitionId) -> Option<(Arc<Topic>, i32, Arc<Partition>)> {
-        let found = |topic: &Arc<Topic>| {
-            let partitions = topic.partitions.load();
-            let at = partitions.iter().position(|partition| partition.id == id)?;
-            Some((topic.clone(), i32::try_from(at).ok()?, partitions[at].clone()))
-        };
-        if let Some(topic) = self.homes.get(&id).and_then(|topic| self.topics.by_id(*topic)) {
-            return found(&topic);
-        }
-        let home = self.topics.all().iter().find_map(found)?;
-        self.homes.insert(id, home.0.id);
-        Some(home)
+        let (topic, index) = self.topics.owner(id)?;
+        let partition = topic.partition(index)?;
+        Some((topic, index, partition))
     }
 
     fn opened(&self, id: PartitionId) -> Result<Arc<Partition>, LedgerError> {
@@ -175,3 +167,6 @@ impl Watching for Watcher {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,8 +52,6 @@ pub struct Broker {
     /// What is stored, and where it is stored.
     pub log: log::Log,
     sessions: fetch_session::Sessions,
-    /// Partition -> id of its topic, for those that were asked for.
-    homes: dashmap::DashMap<log::PartitionId, uuid::Uuid>,
     producer_ids: producer_ids::ProducerIds,
 }
 
@@ -74,7 +72,6 @@ impl Broker {
             groups,
             log,
             sessions: fetch_session::Sessions::default(),
-            homes: dashmap::DashMap::default(),
             producer_ids: producer_ids::ProducerIds::default(),
         });
         tokio::runtime::Handle::current().block_on(broker.topics.finish_deletions())?;

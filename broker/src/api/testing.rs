@@ -69,7 +69,7 @@ impl TestBroker {
     {
         let mut bytes = BytesMut::new();
         request.encode(&mut bytes, version).expect("a request of this version");
-        let connection = Arc::new(Connection::internal("test"));
+        let connection = Arc::new(Connection { id: 1, ..Connection::internal("test") });
         let head = Head { api, version, client_id: None, connection };
         let request = Request { head, body: Body::Raw(bytes.freeze()) };
         let Response::Body(body) = self.broker.call(request).await? else { panic!("no answer") };

@@ -83,7 +83,7 @@ pub(crate) fn records(values: &[&str]) -> Bytes {
 pub(crate) fn raw(api: ApiKey, version: i16, request: impl Encodable) -> Request {
     let mut bytes = BytesMut::new();
     request.encode(&mut bytes, version).expect("a request of this version");
-    let connection = std::sync::Arc::new(Connection::internal("test"));
+    let connection = std::sync::Arc::new(Connection { id: 1, ..Connection::internal("test") });
     Request { head: Head { api, version, client_id: None, connection }, body: Body::Raw(bytes.freeze()) }
 }
 

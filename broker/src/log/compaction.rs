@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::append::{Durability, Outcome, Write};
 use super::error::StorageError;
 use super::housekeeping::Pace;
-use super::marks::HIDDEN;
+use super::marks::{HIDDEN, HIDDEN_ALL, Visible};
 use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId};
 use super::pending::Change;
@@ -145,12 +145,17 @@ impl Shared {
             }
             let len = u64::from(row.location.len);
             before += len;
+            let parked = self.is_parked(partition.id, &row)?;
+            if row.flags & HIDDEN_ALL != 0 {
+                if parked { after += len } else { changes.remove(row)? }
+                continue;
+            }
             pace.spend(len);
             let Some(records) = self.readable(partition.id, &row)? else {
                 after += len;
                 continue;
             };
-            after += changes.rewrite(row, &records, &outdated)?;
+            after += changes.rewrite(row, &records, parked, &outdated)?;
         }
         changes.flush()?;
         if self.stopping.is_set() {
@@ -217,11 +222,16 @@ impl Shared {
                 plan.end = row.base_offset;
                 break;
             }
+            // A hidden record is nobody's latest value.
+            if row.flags & HIDDEN_ALL != 0 {
+                continue;
+            }
+            let visible = Visible::of(&row);
             pace.spend(u64::from(row.location.len));
             let Some(records) = self.readable(partition.id, &row)? else { continue };
             for record in &records {
                 let record = record.map_err(|error| unreadable(&row, &error))?;
-                if let Some(key) = record.key {
+                if let Some(key) = record.key.filter(|_| !visible.hides(record.offset - row.base_offset)) {
                     latest.see(key, record.offset);
                 }
             }
@@ -232,10 +242,6 @@ impl Shared {
     /// A batch's records; `None` for one that compaction leaves alone: control records, and damage, which is reported
     /// and stays for whoever can do something about it.
     fn readable(&self, partition: PartitionId, row: &BatchRow) -> Result<Option<Records>, StorageError> {
-        // Hidden records are nobody's latest value, and parked ones have to stay.
-        if row.flags & HIDDEN != 0 {
-            return Ok(None);
-        }
         let read = self.retry(|shared| {
             // The cleaner may have moved it since the row was read.
             let current = shared.index.batch(partition, row.base_offset)?;
@@ -269,33 +275,54 @@ impl<'a> Changes<'a> {
         Changes { shared, partition, changes: Vec::new(), bytes: 0 }
     }
 
-    /// Takes outdated records out of a batch; returns the length of what is left.
+    /// Takes outdated records out of a batch, and hidden ones unless one of them is parked; returns the length of what is
+    /// left.
     fn rewrite(
         &mut self,
-        row: BatchRow,
+        mut row: BatchRow,
         records: &Records,
+        parked: bool,
         outdated: &impl Fn(&Record<'_>) -> bool,
     ) -> Result<u64, StorageError> {
         let mut builder = BatchBuilder::like(records.header());
-        let mut count = 0;
+        let visible = Visible::of(&row);
+        let (mut count, mut hidden) = (0, 0);
         for record in records {
             let record = record.map_err(|error| unreadable(&row, &error))?;
             count += 1;
-            if !outdated(&record) {
+            let hides = visible.hides(record.offset - row.base_offset);
+            if if hides { parked } else { !outdated(&record) } {
                 builder.push_record(&record);
+                hidden += i32::from(hides);
             }
         }
         if builder.count() == count {
             return Ok(u64::from(row.location.len));
         }
+        if hidden == 0 {
+            row.flags &= !HIDDEN;
+            row.marks.clear();
+        } else if hidden == builder.count() {
+            row.flags |= HIDDEN_ALL;
+        }
         let batch = builder.finish(LastOffset::Keep).map_err(|error| unreadable(&row, &error))?;
         let len = batch.as_ref().map_or(0, |batch| batch.len());
+        self.push(Change { row, batch }, len)?;
+        Ok(len as u64)
+    }
+
+    /// Takes a whole batch away.
+    fn remove(&mut self, row: BatchRow) -> Result<(), StorageError> {
+        self.push(Change { row, batch: None }, 0)
+    }
+
+    fn push(&mut self, change: Change, len: usize) -> Result<(), StorageError> {
         self.bytes += len;
-        self.changes.push(Change { row, batch });
+        self.changes.push(change);
         if self.bytes >= FRAME_BYTES || self.changes.len() >= FRAME_CHANGES {
             self.flush()?;
         }
-        Ok(len as u64)
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {

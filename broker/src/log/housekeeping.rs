@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use krocket_stack::ledger::tables::{DUE, ENDED, PARKED, UNIQ};
-use krocket_store::{BatchRow, IndexError};
+use krocket_store::{BatchRow, Index, IndexError, Scan};
 use parking_lot::{Condvar, Mutex};
 use tracing::{debug, error, info};
 
@@ -14,7 +14,7 @@ use super::metrics::METRICS;
 use super::marks::HIDDEN;
 use super::partition::{Partition, PartitionId};
 use super::pending::Trim;
-use super::{DELETED, Shared, tables};
+use super::{DELETED, Shared, replay, tables};
 use crate::config::TopicConfig;
 
 /// Pause between two rounds.
@@ -32,6 +32,9 @@ const PACE_BYTES: u64 = 1 << 20;
 
 /// Most rows that one trim or clearing deletes while everybody waits.
 const TRIMMED_AT_ONCE: usize = 4096;
+
+/// Tables whose keys begin with a partition and go with it.
+const PARTITIONED: [u8; 4] = [PARKED, DUE, UNIQ, ENDED];
 
 /// A partition and the configuration to keep it by.
 pub type Job = (Arc<Partition>, Arc<TopicConfig>);
@@ -81,6 +84,36 @@ impl<'a> Pace<'a> {
             self.stopping.wait(Duration::from_micros(self.bytes * 1_000_000 / BACKGROUND_RATE));
             self.bytes = 0;
         }
+    }
+}
+
+/// Which batches of a partition are parked, asked in the order of their offsets: one walk through the table for all.
+struct Pins<'a> {
+    scan: Scan<'a>,
+    next: Option<i64>,
+    id: PartitionId,
+}
+
+impl<'a> Pins<'a> {
+    /// For batches that hold `from` or come after it.
+    fn new(index: &'a Index, id: PartitionId, from: i64) -> Result<Self, IndexError> {
+        // The batch that holds `from` may begin below it.
+        let first = index.batch(id, from)?.map_or(from, |row| row.base_offset.min(from));
+        let start = [&id.to_be_bytes()[..], &first.to_be_bytes()].concat();
+        Ok(Pins { scan: index.scan_from(PARKED, &start), next: Some(i64::MIN), id })
+    }
+
+    /// True while a record of the batch waits to be delivered.
+    fn hold(&mut self, row: &BatchRow) -> Result<bool, IndexError> {
+        while self.next.is_some_and(|next| next < row.base_offset) {
+            let key = self.scan.next().transpose()?.map(|(key, _)| key);
+            let offset = key.and_then(|key| {
+                let offset = key.strip_prefix(&self.id.to_be_bytes())?;
+                Some(i64::from_be_bytes(offset.try_into().ok()?))
+            });
+            self.next = offset;
+        }
+        Ok(self.next.is_some_and(|next| next <= row.last_offset))
     }
 }
 
@@ -179,12 +212,13 @@ impl Shared {
 
     /// True when a batch below the log start is not parked.
     fn has_garbage(&self, id: PartitionId, start: i64) -> Result<bool, IndexError> {
+        let mut pins = Pins::new(&self.index, id, 0)?;
         for row in self.index.batches(id, 0) {
             let row = row?;
             if row.last_offset >= start || self.stopping.is_set() {
                 return Ok(false);
             }
-            if !self.is_parked(id, &row)? {
+            if !pins.hold(&row)? {
                 return Ok(true);
             }
         }
@@ -192,7 +226,7 @@ impl Shared {
     }
 
     /// True while a record of the batch waits to be delivered. Only hidden ones do.
-    fn is_parked(&self, id: PartitionId, row: &BatchRow) -> Result<bool, IndexError> {
+    pub(super) fn is_parked(&self, id: PartitionId, row: &BatchRow) -> Result<bool, IndexError> {
         if row.flags & HIDDEN == 0 {
             return Ok(false);
         }
@@ -210,17 +244,22 @@ impl Shared {
         if none_parked {
             return Ok(Trim { to, floor: to, gaps: Vec::new() });
         }
-        let mut floor = None;
+        let before = self.index.get(tables::LOG_STARTS, &id.to_be_bytes())?;
+        let (start, old_floor) = before.and_then(|value| replay::log_start(&value)).unwrap_or((0, 0));
+        // What is parked below the old start stays as it is: the house-keeping asks again with the same start.
+        let moves_on = to > start && old_floor < start;
+        let (from, mut floor) = if moves_on { (start, Some(old_floor)) } else { (0, None) };
+        let mut pins = Pins::new(&self.index, id, from)?;
         let mut gaps: Vec<(i64, i64)> = Vec::new();
         let mut open = false;
         let mut changes = 0;
-        for row in self.index.batches(id, 0) {
+        for row in self.index.batches(id, from) {
             let row = row?;
             if row.last_offset >= to || changes >= TRIMMED_AT_ONCE {
                 floor.get_or_insert(row.base_offset.min(to));
                 break;
             }
-            if self.is_parked(id, &row)? {
+            if pins.hold(&row)? {
                 floor.get_or_insert(row.base_offset);
                 open = false;
                 continue;
@@ -252,7 +291,7 @@ impl Shared {
             if start == DELETED.to_be_bytes()
                 && let Ok(id) = key.try_into()
                 && let id = u32::from_be_bytes(id)
-                && self.index.batch(id, 0)?.is_some()
+                && (self.index.batch(id, 0)?.is_some() || self.has_rows(id)?)
             {
                 self.remains.lock().push(Arc::new(Partition::new(id)));
             }
@@ -272,9 +311,19 @@ impl Shared {
         Ok(())
     }
 
+    /// True when features still have rows under a partition.
+    fn has_rows(&self, id: PartitionId) -> Result<bool, IndexError> {
+        for table in PARTITIONED {
+            if self.index.scan(table, &id.to_be_bytes()).next().transpose()?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Deletes what features kept under a deleted partition.
     fn forget_rows(&self, id: PartitionId) -> Result<(), StorageError> {
-        for table in [PARKED, DUE, UNIQ, ENDED] {
+        for table in PARTITIONED {
             loop {
                 let rows = self.index.scan(table, &id.to_be_bytes()).take(TRIMMED_AT_ONCE);
                 let deletes: Vec<Write> =

@@ -2,6 +2,10 @@
 //!
 //! A batch in which some records are hidden carries marks: the partition's visible end as of this batch, and which
 //! records those are. Nearly no batch does: a flag tells.
+//!
+//! ```text
+//! visible end i64 LE | nothing where all are hidden, else: form u8 | runs, or a bitmap
+//! ```
 
 use krocket_protocol::records::{BatchBuilder, BatchHeader, LastOffset, Records, RecordsError};
 use krocket_stack::Notes;
@@ -37,10 +41,93 @@ impl Marked {
         let mut marks = visible_end.to_le_bytes().to_vec();
         let all = if last_visible.is_none() { HIDDEN_ALL } else { 0 };
         if all == 0 {
-            notes.hidden.iter().for_each(|record| marks.extend_from_slice(&record.to_le_bytes()));
+            put_places(&mut marks, &notes.hidden);
         }
         Marked { flags: indexed | HIDDEN | all, marks, visible_end }
     }
+}
+
+const RUNS: u8 = 1;
+const BITMAP: u8 = 2;
+
+/// Places, ascending and not none, in the shorter form.
+fn put_places(out: &mut Vec<u8>, places: &[i32]) {
+    let runs = runs(places);
+    let bitmap_len = places.last().map_or(0, |last| *last as usize / 8 + 1);
+    if runs.len() <= bitmap_len {
+        out.push(RUNS);
+        out.extend_from_slice(&runs);
+    } else {
+        out.push(BITMAP);
+        let start = out.len();
+        out.resize(start + bitmap_len, 0);
+        for place in places {
+            out[start + *place as usize / 8] |= 1 << (place % 8);
+        }
+    }
+}
+
+/// `None` for bytes that no version wrote.
+fn read_places(bytes: &[u8]) -> Option<Vec<i32>> {
+    match bytes.split_first()? {
+        (&RUNS, runs) => read_runs(runs),
+        (&BITMAP, bits) => {
+            let places = 0..i32::try_from(bits.len() * 8).ok()?;
+            Some(places.filter(|place| bits[*place as usize / 8] >> (place % 8) & 1 == 1).collect())
+        }
+        _ => None,
+    }
+}
+
+/// Pairs of numbers, seven bits a byte: so many visible records, then so many hidden ones.
+fn runs(these: &[i32]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (mut end, mut at) = (0, 0);
+    while at < these.len() {
+        let first = these[at];
+        let mut last = first;
+        while these.get(at + 1) == Some(&(last + 1)) {
+            at += 1;
+            last += 1;
+        }
+        at += 1;
+        put_number(&mut out, (first - end) as u32);
+        put_number(&mut out, (last - first + 1) as u32);
+        end = last + 1;
+    }
+    out
+}
+
+fn read_runs(mut bytes: &[u8]) -> Option<Vec<i32>> {
+    let mut out = Vec::new();
+    let mut end = 0_i32;
+    while !bytes.is_empty() {
+        let first = end.checked_add(take_number(&mut bytes)?)?;
+        end = first.checked_add(take_number(&mut bytes)?)?;
+        out.extend(first..end);
+    }
+    Some(out)
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u32) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_number(bytes: &mut &[u8]) -> Option<i32> {
+    let mut number = 0_u32;
+    for shift in (0..35).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number |= u32::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return i32::try_from(number).ok();
+        }
+    }
+    None
 }
 
 /// What of a batch can be seen.
@@ -60,8 +147,8 @@ impl Visible {
         if row.flags & HIDDEN_ALL != 0 {
             return Visible::None;
         }
-        let places = row.marks.get(8..).unwrap_or_default().chunks_exact(4);
-        Visible::Except(places.map(|place| i32::from_le_bytes(place.try_into().expect("4 bytes"))).collect())
+        // What cannot be read must not come to light.
+        row.marks.get(8..).and_then(read_places).map_or(Visible::None, |places| Visible::Except(places.into()))
     }
 
     /// True for a record that nobody is to see.
@@ -125,5 +212,23 @@ mod tests {
             let visible = Visible::of(&row);
             assert_eq!((0..4).filter(|place| visible.hides((*place).into())).collect::<Vec<_>>(), hidden);
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn places_come_back_from_their_bytes(places in proptest::collection::btree_set(0..3000_i32, 1..400)) {
+            let places: Vec<i32> = places.into_iter().collect();
+            let mut bytes = Vec::new();
+            put_places(&mut bytes, &places);
+            assert!(bytes.len() <= 1 + 3000 / 8 + 1);
+            assert_eq!(read_places(&bytes), Some(places));
+        }
+    }
+
+    #[test]
+    fn damaged_marks_hide_everything() {
+        let marked = Marked { flags: HIDDEN, marks: vec![0; 9], visible_end: 0 };
+        assert_eq!(Visible::of(&row(&marked, 10, 4)), Visible::None);
+        assert_eq!(read_places(&[RUNS, 0xff]), None);
     }
 }

@@ -100,6 +100,7 @@ impl Log {
                 if visible == Visible::None {
                     continue;
                 }
+                let before = limit;
                 if !limit.take(row.location.len as usize) {
                     break;
                 }
@@ -109,7 +110,11 @@ impl Log {
                 }
                 out.extend(shared.chunks(&std::mem::take(&mut locations))?);
                 let shown = without_hidden(&shared.records(&row)?, &visible, range.offset);
-                out.extend(shown.map_err(|error| unreadable(&error))?.map(Chunk::Bytes));
+                match shown.map_err(|error| unreadable(&error))? {
+                    Some(batch) => out.push(Chunk::Bytes(batch)),
+                    // Nothing of it was given, so the next batch is still the first one.
+                    None => limit = before,
+                }
             }
             out.extend(shared.chunks(&locations)?);
             Ok(out)

@@ -6,25 +6,24 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use krocket_protocol::chunk::Chunk;
 use krocket_protocol::records::batch::{HEADER_LEN, patch};
-use krocket_protocol::records::{BatchHeader, Records};
 use krocket_store::BatchRow;
 
 use super::LEADER_EPOCH;
-use super::marks::{Visible, without_hidden};
+use super::marks::{HIDDEN, HIDDEN_ALL};
 use super::partition::Partition;
-use super::read::MAX_DECOMPRESSED;
 
 /// Bodies up to this size are cheaper copied than sent as a piece of their own.
 const COPIED: usize = 2048;
 
-/// A batch as appended: its header is patched, its body shares memory with the request that brought it.
+/// A batch as appended: its header is patched, its body shares memory with the request that brought it. One with hidden
+/// records has no body here.
 #[derive(Clone, Debug)]
 pub(super) struct Cached {
     base_offset: i64,
     last_offset: i64,
     header: [u8; HEADER_LEN],
     body: Bytes,
-    visible: Visible,
+    flags: u8,
 }
 
 impl Cached {
@@ -32,27 +31,17 @@ impl Cached {
         let mut header = [0; HEADER_LEN];
         header.copy_from_slice(&batch[..HEADER_LEN]);
         patch(&mut header, row.base_offset, LEADER_EPOCH);
-        let visible = Visible::of(row);
         Cached {
             base_offset: row.base_offset,
             last_offset: row.last_offset,
             header,
-            body: if visible == Visible::None { Bytes::new() } else { batch.slice(HEADER_LEN..) },
-            visible,
+            body: if row.flags & HIDDEN != 0 { Bytes::new() } else { batch.slice(HEADER_LEN..) },
+            flags: row.flags,
         }
     }
 
     fn len(&self) -> usize {
         HEADER_LEN + self.body.len()
-    }
-
-    /// The batch without what is hidden; nothing where no visible record is at `from` or later. `None` where it cannot be
-    /// made here: reading it from the disk tells why.
-    fn shown(&self, from: i64) -> Option<Option<Bytes>> {
-        let whole: Bytes = [&self.header[..], &self.body].concat().into();
-        let header = BatchHeader::read(&whole).ok()?;
-        let records = Records::open(&whole, &header, MAX_DECOMPRESSED).ok()?;
-        without_hidden(&records, &self.visible, from).ok()
     }
 }
 
@@ -63,7 +52,8 @@ pub(super) struct Recent {
 }
 
 impl Recent {
-    /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late.
+    /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late
+    /// or records have to be taken out.
     pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, out: &mut Vec<Chunk>) -> Option<()> {
         if self.batches.front()?.base_offset > offset {
             return None;
@@ -75,15 +65,15 @@ impl Recent {
             if batch.base_offset >= up_to {
                 break;
             }
-            if batch.visible == Visible::None {
+            if batch.flags & HIDDEN_ALL != 0 {
                 continue;
+            }
+            if batch.flags & HIDDEN != 0 {
+                // To take records out is work for a thread that may block, and not under this lock: the writer waits.
+                return None;
             }
             if !limit.take(batch.len()) {
                 break;
-            }
-            if batch.visible != Visible::All {
-                copied.extend_from_slice(&batch.shown(offset)?.unwrap_or_default());
-                continue;
             }
             copied.extend_from_slice(&batch.header);
             if batch.body.len() <= COPIED {

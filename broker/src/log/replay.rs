@@ -1,7 +1,7 @@
 //! Frames that the index has not seen, applied as the writer would have: rows only, since partitions are loaded later.
 
 use krocket_stack::ledger::tables::WORK;
-use krocket_store::{BatchRow, BoxError, FrameAt, Op, REPLACEMENT, Rows};
+use krocket_store::{BatchRow, BoxError, FrameAt, Op, Rows};
 
 use super::marks::INDEXED;
 use super::tables;
@@ -39,9 +39,10 @@ pub(super) fn log_start(value: &[u8]) -> Option<(i64, i64)> {
     Some((start, rest.first_chunk().map_or(start, |floor| i64::from_be_bytes(*floor))))
 }
 
-/// A batch that is to be indexed waits in [`WORK`] until somebody did.
+/// A batch that is to be indexed waits in [`WORK`] until somebody did. In a rebuild a compacted batch may be all that is
+/// left of the original, so it counts as well; while running nothing new is in it.
 pub(super) fn note_work(rows: &mut Rows, partition: u32, row: &BatchRow) {
-    if row.flags & (INDEXED | REPLACEMENT) == INDEXED {
+    if row.flags & INDEXED != 0 {
         rows.put_derived(WORK, &work_key(partition, row.last_offset), &[]);
     }
 }

@@ -13,7 +13,7 @@ use tracing::error;
 use super::LEADER_EPOCH;
 use super::append::{Answer, Append, Appended, Durability, Write};
 use super::error::{AppendError, StorageError};
-use super::marks::{INDEXED, Marked};
+use super::marks::{HIDDEN_ALL, INDEXED, Marked};
 use super::metrics::METRICS;
 use super::partition::{Ends, Partition, State, Tracked};
 use super::pending::{self, Change, Pending, Seed, Trim, Undo};
@@ -136,9 +136,13 @@ impl Writer {
             return Ok(Prepared::Duplicate(Appended { base_offset, timestamp, log_start_offset, duplicate: true }));
         }
         let base_offset = partition.log_end();
-        let running_max_timestamp = state.running_max_timestamp.max(append.header.max_timestamp);
-        let cumulative_bytes = state.cumulative_bytes + append.batch.len() as u64;
         let marked = Marked::new(&notes, &append.header, base_offset, state.visible_end);
+        // Times lead to visible records.
+        let running_max_timestamp = match marked.flags & HIDDEN_ALL {
+            0 => state.running_max_timestamp.max(append.header.max_timestamp),
+            _ => state.running_max_timestamp,
+        };
+        let cumulative_bytes = state.cumulative_bytes + append.batch.len() as u64;
         let writes: Vec<Write> = notes.rows.into_iter().map(|row| Write::of(row, base_offset)).collect();
         let batch = NewBatch {
             partition: partition.id,

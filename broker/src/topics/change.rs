@@ -172,7 +172,10 @@ impl Change {
                 shared.tables.write().remove(&topic);
                 deletions.push((key, deletion));
             }
-            Step::Grow(topic, partitions) => topic.partitions.store(Arc::new(partitions)),
+            Step::Grow(topic, partitions) => {
+                topic.partitions.store(Arc::new(partitions));
+                shared.tables.write().own(&topic);
+            }
             Step::ConfigureTopic(topic, configs) => {
                 topic.config.store(Arc::new(TopicConfig::resolve(configs, &shared.configs.layers())));
             }

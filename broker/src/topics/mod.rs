@@ -126,6 +126,8 @@ struct Shared {
 struct Tables {
     by_name: BTreeMap<String, Arc<Topic>>,
     by_id: HashMap<Uuid, Arc<Topic>>,
+    /// Whose a partition is, and its index.
+    owners: HashMap<PartitionId, (Arc<Topic>, i32)>,
     /// What a name looks like in metrics -> the topic that has it.
     collisions: HashMap<String, String>,
 }
@@ -135,11 +137,22 @@ impl Tables {
         if let Some(key) = name::collision_key(&topic.name) {
             self.collisions.insert(key, topic.name.clone());
         }
+        self.own(&topic);
         self.by_id.insert(topic.id, topic.clone());
         self.by_name.insert(topic.name.clone(), topic);
     }
 
+    /// Notes whose the topic's partitions are.
+    fn own(&mut self, topic: &Arc<Topic>) {
+        for (index, id) in (0..).zip(topic.partition_ids()) {
+            self.owners.insert(id, (topic.clone(), index));
+        }
+    }
+
     fn remove(&mut self, topic: &Topic) {
+        for id in topic.partition_ids() {
+            self.owners.remove(&id);
+        }
         if let Some(key) = name::collision_key(&topic.name) {
             self.collisions.remove(&key);
         }
@@ -214,6 +227,11 @@ impl Topics {
     /// By id.
     pub fn by_id(&self, id: Uuid) -> Option<Arc<Topic>> {
         self.shared.tables.read().by_id.get(&id).cloned()
+    }
+
+    /// The topic that has this partition, and the partition's index.
+    pub fn owner(&self, id: PartitionId) -> Option<(Arc<Topic>, i32)> {
+        self.shared.tables.read().owners.get(&id).cloned()
     }
 
     /// All, by name.
