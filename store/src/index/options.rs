@@ -1,6 +1,9 @@
 //! RocksDB as a small box wants it.
 
-use rocksdb::{BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options};
+use rocksdb::{
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, LruCacheOptions,
+    Options,
+};
 
 /// Facts about the index itself.
 pub(crate) const META: &str = "default";
@@ -39,7 +42,11 @@ pub(crate) fn database(memory: Memory) -> Options {
 }
 
 pub(crate) fn column_families(memory: Memory) -> Vec<ColumnFamilyDescriptor> {
-    let cache = Cache::new_lru_cache(memory.cache_bytes);
+    // A block larger than a shard is never kept: few shards, and filters and indexes in pieces.
+    let mut lru = LruCacheOptions::default();
+    lru.set_capacity(memory.cache_bytes);
+    lru.set_num_shard_bits(1);
+    let cache = Cache::new_lru_cache_opts(&lru);
     let family = |name| {
         let mut blocks = BlockBasedOptions::default();
         blocks.set_block_cache(&cache);
@@ -47,6 +54,10 @@ pub(crate) fn column_families(memory: Memory) -> Vec<ColumnFamilyDescriptor> {
         // Index and filter blocks count as cache, or they would be memory that nobody bounds.
         blocks.set_cache_index_and_filter_blocks(true);
         blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+        blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+        blocks.set_partition_filters(true);
+        blocks.set_metadata_block_size(8 << 10);
+        blocks.set_pin_top_level_index_and_filter(true);
         let mut options = Options::default();
         options.set_write_buffer_size(memory.memtable_bytes);
         options.set_max_write_buffer_number(4);
