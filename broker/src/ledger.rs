@@ -7,7 +7,7 @@ use bytes::Bytes;
 use krocket_protocol::StrBytes;
 use krocket_protocol::chunk::FileSlice;
 use krocket_stack::ledger::{PartitionInfo, StoredBatch, TopicInfo, Watching};
-use krocket_stack::{BoxFuture, Ledger, LedgerError, Row};
+use krocket_stack::{BoxFuture, Ledger, LedgerError, Row, Written};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -106,6 +106,23 @@ impl Ledger for Broker {
         Ok(())
     }
 
+    fn scan_written(
+        &self,
+        table: u8,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8], Written) -> bool,
+    ) -> Result<(), LedgerError> {
+        let mut rows = self.log.index().scan_from(table, from);
+        while let Some(row) = rows.next() {
+            let (key, value) = row.map_err(failed)?;
+            let written = Written { position: rows.position(), len: value.len() as u32 };
+            if !visit(&key, &value, written) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn commit(&self, rows: Vec<Row>, synced: bool) -> BoxFuture<'static, Result<(), LedgerError>> {
         if let Some(table) = rows.iter().map(Row::table).find(|table| *table >= DERIVED) {
             let error = LedgerError(format!("table {table} is derived: its rows are not committed"));
@@ -121,8 +138,8 @@ impl Ledger for Broker {
             return Err(LedgerError(format!("table {table} is in the log: its rows are not derived")));
         }
         let rows = rows.into_iter().map(|row| match row {
-            Row::Put { table, key, value } => (table, key.fill(0), Some(value.fill(0))),
-            Row::Delete { table, key } => (table, key, None),
+            Row::Put { table, key, value, .. } => (table, key.fill(0), Some(value.fill(0))),
+            Row::Delete { table, key, .. } => (table, key, None),
         });
         self.log.index().write_derived(rows).map_err(failed)
     }

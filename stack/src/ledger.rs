@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::handler::BoxFuture;
-use crate::notes::Row;
+use crate::notes::{Row, Written};
 
 /// Names a partition in rows: four bytes big-endian, never used again after a deletion.
 pub type PartitionId = u32;
@@ -126,6 +126,14 @@ pub trait Ledger: Send + Sync + 'static {
         table: u8,
         from: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), LedgerError>;
+
+    /// As [`scan`](Self::scan) of a table below 128, with where the log has each value.
+    fn scan_written(
+        &self,
+        table: u8,
+        from: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8], Written) -> bool,
     ) -> Result<(), LedgerError>;
 
     /// Changes tables below 128, all rows or none; in the order of the calls. Survives kill -9 when it resolves, or a

@@ -19,6 +19,6 @@ pub use error::Error;
 pub use handler::{BoxFuture, Handler};
 pub use layer::{Layer, Stack};
 pub use ledger::{Ledger, LedgerError};
-pub use notes::{Notes, Row, Template};
+pub use notes::{Notes, Row, Template, Written};
 pub use produce::{Produce, ProducePartition, ProduceTopic, Refusal};
 pub use request::{Head, Request, Response};

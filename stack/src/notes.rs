@@ -13,6 +13,8 @@ pub enum Row {
         key: Template,
         /// Its new value.
         value: Template,
+        /// The key is known not to be there: the backend need not look.
+        new: bool,
     },
     /// Removes a key, if it is there.
     Delete {
@@ -20,13 +22,29 @@ pub enum Row {
         table: u8,
         /// The key.
         key: Vec<u8>,
+        /// What is there, where the caller has read it and nobody can have changed it since: the backend need not look.
+        was: Option<Written>,
     },
+}
+
+/// Where the log has the value of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Known to the backend.
+    pub position: u64,
+    /// Length of the value in bytes.
+    pub len: u32,
 }
 
 impl Row {
     /// Sets a key.
     pub fn put(table: u8, key: impl Into<Template>, value: impl Into<Template>) -> Self {
-        Row::Put { table, key: key.into(), value: value.into() }
+        Row::Put { table, key: key.into(), value: value.into(), new: false }
+    }
+
+    /// Sets a key that cannot be there, as one that holds the offset of the record with which it is written.
+    pub fn put_new(table: u8, key: impl Into<Template>, value: impl Into<Template>) -> Self {
+        Row::Put { table, key: key.into(), value: value.into(), new: true }
     }
 
     /// The table that it changes.
@@ -38,7 +56,12 @@ impl Row {
 
     /// Removes a key.
     pub fn delete(table: u8, key: impl Into<Vec<u8>>) -> Self {
-        Row::Delete { table, key: key.into() }
+        Row::Delete { table, key: key.into(), was: None }
+    }
+
+    /// Removes a key that was read before.
+    pub fn delete_known(table: u8, key: impl Into<Vec<u8>>, was: Written) -> Self {
+        Row::Delete { table, key: key.into(), was: Some(was) }
     }
 }
 

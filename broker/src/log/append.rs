@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use krocket_protocol::records::BatchHeader;
-use krocket_stack::{Notes, Row};
+use krocket_stack::{Notes, Row, Written};
 use tokio::sync::oneshot;
 
 use super::error::{AppendError, StorageError};
@@ -43,16 +43,36 @@ pub enum Write {
         /// The key.
         key: Vec<u8>,
     },
+    /// Sets a key that is not there yet, so that the index need not look.
+    PutNew {
+        /// Its table.
+        table: u8,
+        /// The key, at most 65535 bytes.
+        key: Vec<u8>,
+        /// Its value.
+        value: Vec<u8>,
+    },
+    /// Removes a key whose row was read, so that the index need not look.
+    DeleteKnown {
+        /// Its table.
+        table: u8,
+        /// The key.
+        key: Vec<u8>,
+        /// What was read.
+        was: Written,
+    },
 }
 
 impl Write {
     /// A layer's row, written with a batch at this offset.
     pub(crate) fn of(row: Row, base_offset: i64) -> Self {
         match row {
-            Row::Put { table, key, value } => {
-                Write::Put { table, key: key.fill(base_offset), value: value.fill(base_offset) }
+            Row::Put { table, key, value, new } => {
+                let (key, value) = (key.fill(base_offset), value.fill(base_offset));
+                if new { Write::PutNew { table, key, value } } else { Write::Put { table, key, value } }
             }
-            Row::Delete { table, key } => Write::Delete { table, key },
+            Row::Delete { table, key, was: None } => Write::Delete { table, key },
+            Row::Delete { table, key, was: Some(was) } => Write::DeleteKnown { table, key, was },
         }
     }
 }

@@ -136,7 +136,9 @@ fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) ->
     for write in writes {
         match write {
             Write::Put { table, key, value } => rows.put(position, *table, key, value)?,
+            Write::PutNew { table, key, value } => rows.put_new(position, *table, key, value),
             Write::Delete { table, key } => rows.delete(*table, key)?,
+            Write::DeleteKnown { table, key, was } => rows.delete_known(*table, key, was.position, was.len as usize),
         }
     }
     Ok(())

@@ -427,8 +427,8 @@ enum Prepared {
 fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
     for write in writes {
         match write {
-            Write::Put { table, key, value } => builder.put(*table, key, value),
-            Write::Delete { table, key } => builder.delete(*table, key),
+            Write::Put { table, key, value } | Write::PutNew { table, key, value } => builder.put(*table, key, value),
+            Write::Delete { table, key } | Write::DeleteKnown { table, key, .. } => builder.delete(*table, key),
         };
     }
 }

@@ -98,7 +98,7 @@ fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Transaction>, Pro
             Some((of, due, offset)) if partition == of => Some((due, offset)),
             _ => None,
         };
-        parking.pending(partition, 0, after, &mut |Listed { at, due, entry }| {
+        parking.pending(partition, 0, after, &mut |Listed { at, due, entry, .. }| {
             if items.len() >= limit {
                 return false;
             }

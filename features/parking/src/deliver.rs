@@ -146,7 +146,7 @@ fn look(
             early = true;
             return true;
         }
-        due.push(Due { at: listed.at, due: listed.due, entry: listed.entry });
+        due.push(Due { at: listed.at, due: listed.due, entry: listed.entry, was: listed.was });
         true
     })?;
     let asked = due.len();
@@ -184,7 +184,7 @@ fn build(
         let own = || (info.topic.to_string(), info.index);
         let (topic, index) = more.and_then(|more| more.target.clone()).unwrap_or_else(own);
         let key = (topic, index, one.entry.synced);
-        let rows = rows::unpark(one.at, one.due);
+        let rows = rows::unpark_known(one.at, one.due, one.was);
         let Some((batch, place)) = records.remove(&one.at.1) else {
             METRICS.lost.inc();
             tracing::error!(partition = one.at.0, offset = one.at.1, "a parked record cannot be read: it is given up");

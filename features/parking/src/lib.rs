@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use krocket_features::MessageId;
 use krocket_stack::ledger::PartitionId;
-use krocket_stack::{BoxFuture, Handler, Ledger, LedgerError};
+use krocket_stack::{BoxFuture, Handler, Ledger, LedgerError, Written};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,8 @@ pub struct Due {
     pub due: i64,
     /// What is to be done.
     pub entry: Entry,
+    /// Where the log has its row.
+    pub was: Written,
 }
 
 /// All parked records of this process. Whoever changes what is parked has to hold its claim.

@@ -1,7 +1,7 @@
 //! What is known of a parked record.
 
 use krocket_stack::ledger::{PartitionId, tables};
-use krocket_stack::LedgerError;
+use krocket_stack::{LedgerError, Written};
 
 use crate::Parking;
 use crate::rows::{Ended, Entry, Locator, Outcome, due_key, locator, parse_due_key, parse_locator, uniq_prefix};
@@ -35,6 +35,8 @@ pub struct Listed {
     pub due: i64,
     /// What is to be done then.
     pub entry: Entry,
+    /// Where the log has its row.
+    pub was: Written,
 }
 
 impl Parking {
@@ -93,9 +95,9 @@ impl Parking {
             Some((due, offset)) => due_key((partition, offset + 1), due),
             None => due_key((partition, 0), from.max(0)),
         };
-        self.ledger.scan(tables::DUE, &start, &mut |key, value| {
+        self.ledger.scan_written(tables::DUE, &start, &mut |key, value, was| {
             let Some((of, due, offset)) = parse_due_key(key).filter(|(of, ..)| *of == partition) else { return false };
-            visit(Listed { at: (of, offset), due, entry: Entry::decode(value).unwrap_or_default() })
+            visit(Listed { at: (of, offset), due, entry: Entry::decode(value).unwrap_or_default(), was })
         })
     }
 

@@ -2,7 +2,7 @@
 
 use krocket_features::produce::Numbered;
 use krocket_stack::ledger::{PartitionId, tables};
-use krocket_stack::{Row, Template};
+use krocket_stack::{Row, Template, Written};
 use serde::{Deserialize, Serialize};
 
 /// Version of values.
@@ -163,10 +163,10 @@ pub(crate) fn uniq_prefix(partition: PartitionId, uniq: &str) -> Vec<u8> {
 pub fn park(partition: PartitionId, place: i32, due: i64, entry: &Entry) -> impl Iterator<Item = Row> {
     let at = |bytes: &[u8]| Template::default().bytes(bytes).offset_of(place);
     let id = partition.to_be_bytes();
-    let uniq = entry.uniq().map(|uniq| Row::put(tables::UNIQ, at(&uniq_prefix(partition, uniq)), Vec::new()));
+    let uniq = entry.uniq().map(|uniq| Row::put_new(tables::UNIQ, at(&uniq_prefix(partition, uniq)), Vec::new()));
     [
-        Row::put(tables::PARKED, at(&id), due.to_be_bytes().to_vec()),
-        Row::put(tables::DUE, at(&[&id[..], &due.to_be_bytes()].concat()), entry.encode()),
+        Row::put_new(tables::PARKED, at(&id), due.to_be_bytes().to_vec()),
+        Row::put_new(tables::DUE, at(&[&id[..], &due.to_be_bytes()].concat()), entry.encode()),
     ]
     .into_iter()
     .chain(uniq)
@@ -175,6 +175,12 @@ pub fn park(partition: PartitionId, place: i32, due: i64, entry: &Entry) -> impl
 /// What takes a parked record off the list.
 pub fn unpark(at: Locator, due: i64) -> [Row; 2] {
     [Row::delete(tables::PARKED, locator(at)), Row::delete(tables::DUE, due_key(at, due))]
+}
+
+/// As [`unpark`], with the DUE row just read. Its PARKED row was written with it, and holds the due time.
+pub(crate) fn unpark_known(at: Locator, due: i64, was: Written) -> [Row; 2] {
+    let parked = Written { position: was.position, len: size_of::<i64>() as u32 };
+    [Row::delete_known(tables::PARKED, locator(at), parked), Row::delete_known(tables::DUE, due_key(at, due), was)]
 }
 
 /// What gives a parked record another time or other things to be done.

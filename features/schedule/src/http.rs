@@ -105,7 +105,7 @@ fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Scheduled>, Probl
             Some((of, due, offset)) if partition == of => Some((due, offset)),
             _ => None,
         };
-        parking.pending(partition, from, after, &mut |Listed { at, due, entry }| {
+        parking.pending(partition, from, after, &mut |Listed { at, due, entry, .. }| {
             if due >= to || items.len() >= limit {
                 return false;
             }

@@ -213,8 +213,7 @@ impl Index {
 
     /// Position of the frame that holds a key's value.
     pub(crate) fn put_position(&self, table: u8, key: &[u8]) -> Result<Option<Position>, IndexError> {
-        let position = |row: &[u8]| row.first_chunk().map_or(0, |position| u64::from_le_bytes(*position));
-        self.get_row(table, key, position)
+        self.get_row(table, key, position_of)
     }
 
     /// Passes a result on; after an error that means damage, the next start rebuilds the index.
@@ -255,6 +254,11 @@ pub(crate) fn flush_options(wait: bool) -> FlushOptions {
     let mut options = FlushOptions::default();
     options.set_wait(wait);
     options
+}
+
+/// The position at the front of a row of the log's tables.
+fn position_of(row: &[u8]) -> Position {
+    row.first_chunk().map_or(0, |position| u64::from_le_bytes(*position))
 }
 
 pub(crate) type Key = smallvec::SmallVec<[u8; 64]>;

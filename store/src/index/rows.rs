@@ -7,7 +7,7 @@ use rocksdb::{WriteBatch, WriteOptions};
 use smallvec::SmallVec;
 
 use super::options::{ALL, BATCHES, DERIVED, META, TABLES};
-use super::{BatchRow, Index, Key, batch_key, flush_options, table_key};
+use super::{BatchRow, Index, Key, batch_key, flush_options, position_of, table_key};
 use crate::error::IndexError;
 use crate::frame::FRAME_HEADER_LEN;
 use crate::op::{BATCH_OP_LEN, Location, Position, REPLACEMENT};
@@ -102,12 +102,21 @@ impl Rows {
     pub fn put(&mut self, position: Position, table: u8, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
         let row_key = table_key(table, key);
         self.forget_key(table, key, &row_key)?;
+        self.set(position, row_key, key, value);
+        Ok(())
+    }
+
+    /// As [`put`](Self::put), where the caller knows that there is no such key: nothing is read.
+    pub fn put_new(&mut self, position: Position, table: u8, key: &[u8], value: &[u8]) {
+        self.set(position, table_key(table, key), key, value);
+    }
+
+    fn set(&mut self, position: Position, row_key: Key, key: &[u8], value: &[u8]) {
         let mut row: SmallVec<[u8; 128]> = SmallVec::from_slice(&position.to_le_bytes());
         row.extend_from_slice(value);
         self.batch.put_cf(self.index.family(TABLES), &row_key, &row);
         self.count_at(position, value_bytes(key, value.len()));
         self.keys.insert(row_key, Some((position, value.len())));
-        Ok(())
     }
 
     /// A key of a table of the log is deleted.
@@ -117,6 +126,15 @@ impl Rows {
         self.batch.delete_cf(self.index.family(TABLES), &row_key);
         self.keys.insert(row_key, None);
         Ok(())
+    }
+
+    /// As [`delete`](Self::delete), where the caller has just read the row: at which position, and how long its value
+    /// is. Nothing is read.
+    pub fn delete_known(&mut self, table: u8, key: &[u8], position: Position, value_len: usize) {
+        let row_key = table_key(table, key);
+        self.batch.delete_cf(self.index.family(TABLES), &row_key);
+        self.count_at(position, -value_bytes(key, value_len));
+        self.keys.insert(row_key, None);
     }
 
     /// A key of a derived table gets a value.
@@ -178,10 +196,7 @@ impl Rows {
         let old = match self.keys.get(row_key) {
             Some(pending) => *pending,
             None => {
-                let old = |row: &[u8]| {
-                    let position = row.first_chunk().map_or(0, |position| u64::from_le_bytes(*position));
-                    (position, row.len().saturating_sub(8))
-                };
+                let old = |row: &[u8]| (position_of(row), row.len().saturating_sub(8));
                 self.index.get_row(table, key, old)?
             }
         };

@@ -3,8 +3,9 @@
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
 use super::options::BATCHES;
-use super::{BatchRow, Index, batch_key, parse_batch_key, table_key};
+use super::{BatchRow, Index, batch_key, parse_batch_key, position_of, table_key};
 use crate::error::IndexError;
+use crate::op::Position;
 
 /// Batches of one partition, ascending.
 pub struct Batches<'a> {
@@ -65,6 +66,7 @@ pub struct Scan<'a> {
     /// Bytes before the caller's value.
     skip: usize,
     started: bool,
+    position: Position,
 }
 
 impl<'a> Scan<'a> {
@@ -76,7 +78,12 @@ impl<'a> Scan<'a> {
         let mut raw = index.inner.db.raw_iterator_cf_opt(index.family(family), options);
         raw.seek(table_key(table, start));
         let skip = if family == super::TABLES { 8 } else { 0 };
-        Scan { index, raw, skip, started: false }
+        Scan { index, raw, skip, started: false, position: 0 }
+    }
+
+    /// Where the log has the value that was given last; 0 in derived tables.
+    pub fn position(&self) -> Position {
+        self.position
     }
 }
 
@@ -88,7 +95,12 @@ impl Iterator for Scan<'_> {
             self.raw.next();
         }
         match self.raw.item() {
-            Some((key, value)) => Some(Ok((key[1..].to_vec(), value.get(self.skip..).unwrap_or_default().to_vec()))),
+            Some((key, value)) => {
+                if self.skip > 0 {
+                    self.position = position_of(value);
+                }
+                Some(Ok((key[1..].to_vec(), value.get(self.skip..).unwrap_or_default().to_vec())))
+            }
             None => self.index.checked(self.raw.status()).err().map(Err),
         }
     }
