@@ -24,7 +24,8 @@ const ROUND: usize = 4000;
 /// Most records and about most bytes of a batch.
 const BATCH_RECORDS: i32 = 2000;
 const BATCH_BYTES: usize = 900 << 10;
-/// Bytes read at a time.
+/// Bytes read at first, and at most at a time.
+const FIRST_READ_BYTES: usize = 16 << 10;
 const READ_BYTES: usize = 4 << 20;
 const TIMEOUT_MS: i32 = 30_000;
 const CHECK_AGAIN_MS: i64 = 1_000;
@@ -218,10 +219,12 @@ fn read(parking: &Parking, due: &[Due]) -> Result<Bodies, LedgerError> {
     let mut bodies = Bodies::with_capacity(offsets.len());
     let Some(partition) = due.first().map(|due| due.at.0) else { return Ok(bodies) };
     let mut wanted = offsets.into_iter().peekable();
+    let mut bytes = FIRST_READ_BYTES;
     while let Some(first) = wanted.peek().copied() {
         let mut reached = first;
-        // Far apart or close together: read on only while the next one may be near.
-        let batches = parking.ledger.batches(partition, first, if wanted.len() > 8 { READ_BYTES } else { 1 })?;
+        let batches = parking.ledger.batches(partition, first, bytes)?;
+        let read = batches.len();
+        let mut used = 0;
         for stored in batches {
             let Ok(header) = BatchHeader::read(&stored.batch) else { continue };
             reached = header.last_offset();
@@ -240,7 +243,10 @@ fn read(parking: &Parking, due: &[Due]) -> Result<Bodies, LedgerError> {
                 at += record.raw().len();
             }
             while wanted.next_if(|offset| *offset <= reached).is_some() {}
+            used += 1;
         }
+        // More at a time while they are close together.
+        bytes = if used * 2 > read { (bytes * 2).min(READ_BYTES) } else { FIRST_READ_BYTES };
         // What is not there is not waited for.
         while wanted.next_if(|offset| *offset <= reached).is_some() {}
     }
