@@ -368,7 +368,7 @@ mod tests {
             .iter()
             .map(|write| match write {
                 Write::Put { key, value, .. } => (split_key(key).expect("splits").1, value.as_slice()),
-                Write::Delete { .. } => panic!("no deletion"),
+                _ => panic!("{write:?}"),
             })
             .collect();
         let Some(Restored::Consumer(restored)) = restore("g", &rows) else { panic!("not a consumer group") };
