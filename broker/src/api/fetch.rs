@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Broker;
 use crate::fetch_session::{Asked, Context, TopicKey};
-use crate::log::{LEADER_EPOCH, Log, Partition, Range, Watch};
+use crate::log::{LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -214,17 +214,30 @@ impl Reader {
             max_bytes: left.min(target.max_bytes),
             at_least_one,
         };
-        result.records = match (self.log.read_recent(partition, range), source) {
-            (Some(records), _) => records,
+        let failed = |error: StorageError| {
+            tracing::error!(%error, partition = partition.id, offset = target.offset, "cannot read the log");
+            error.code()
+        };
+        let read = match (self.log.read_recent(partition, range), source) {
+            (Some(read), _) => read,
             (None, Source::Memory) => return None,
             (None, Source::Disk) => match self.log.read(partition, range) {
-                Ok(records) => records,
-                Err(error) => {
-                    tracing::error!(%error, partition = partition.id, offset = target.offset, "cannot read the log");
-                    return Some(Err(error.code()));
-                }
+                Ok(read) => read,
+                Err(error) => return Some(Err(failed(error))),
             },
         };
+        result.records = read.chunks;
+        if self.read_committed && partition.has_aborts_from(target.offset) {
+            if source == Source::Memory {
+                return None;
+            }
+            match self.log.aborted(partition, target.offset, read.end) {
+                Ok(aborted) => {
+                    result.aborted = Some(aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect());
+                }
+                Err(error) => return Some(Err(failed(error))),
+            }
+        }
         Some(Ok(result))
     }
 

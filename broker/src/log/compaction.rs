@@ -8,6 +8,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use krocket_protocol::records::batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL};
 use krocket_protocol::records::{BatchBuilder, LastOffset, Record, Records, RecordsError};
 use krocket_store::BatchRow;
 use tokio::sync::oneshot;
@@ -20,6 +21,7 @@ use super::marks::{HIDDEN, HIDDEN_ALL, Visible};
 use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId};
 use super::pending::Change;
+use super::txn::Aborted;
 use super::writer::Command;
 use super::{Shared, tables};
 use crate::config::TopicConfig;
@@ -94,6 +96,15 @@ struct Plan {
     first_dirty: i64,
     end: i64,
     checkpoint: Checkpoint,
+    /// Transactions whose records nobody is to see.
+    aborted: Vec<Aborted>,
+}
+
+impl Plan {
+    fn is_aborted(&self, row: &BatchRow) -> bool {
+        row.attributes & ATTRIBUTE_TRANSACTIONAL != 0
+            && self.aborted.iter().any(|aborted| aborted.holds(row.producer_id, row.base_offset))
+    }
 }
 
 /// Latest offset by key. Keys are known by 128 bits of two keyed hashes: as good as the keys themselves.
@@ -137,6 +148,7 @@ impl Shared {
                     && plan.checkpoint.forgets_tombstone(record.offset, now_ms, config.delete_retention_ms)
         };
         let (mut before, mut after) = (0, 0);
+        let mut told = Vec::new();
         let mut changes = Changes::new(self, partition);
         for row in self.index.batches(partition.id, plan.start) {
             let row = row?;
@@ -146,8 +158,22 @@ impl Shared {
             let len = u64::from(row.location.len);
             before += len;
             let parked = self.is_parked(partition.id, &row)?;
-            if row.flags & HIDDEN_ALL != 0 {
+            if row.flags & HIDDEN_ALL != 0 || plan.is_aborted(&row) {
                 if parked { after += len } else { changes.remove(row)? }
+                continue;
+            }
+            if row.attributes & ATTRIBUTE_CONTROL != 0 {
+                // Whoever was reading when its records went is done.
+                let forgets = plan.checkpoint.forgets_tombstone(row.base_offset, now_ms, config.delete_retention_ms);
+                match forgets {
+                    true if self.is_told(partition.id, row.base_offset)? => told.push(Aborted::delete(partition.id, row.base_offset)),
+                    true => {
+                        changes.remove(row)?;
+                        continue;
+                    }
+                    false => {}
+                }
+                after += len;
                 continue;
             }
             pace.spend(len);
@@ -167,7 +193,7 @@ impl Shared {
         checkpoint.add_run(end, now_ms, config.delete_retention_ms);
         let key = partition.id.to_be_bytes().to_vec();
         let write = Write::Put { table: tables::COMPACTIONS, key, value: checkpoint.encode() };
-        self.commit(vec![write], Durability::Written).wait()?;
+        self.commit(told.into_iter().chain([write]).collect(), Durability::Written).wait()?;
         METRICS.compacted_bytes.inc_by(before.saturating_sub(after));
         info!(partition = partition.id, up_to = end, before, after, "compacted");
         Ok(())
@@ -176,7 +202,7 @@ impl Shared {
     /// What to compact now, if anything: Kafka's `LogCleanerManager.grabFilthiestCompactedLog` for one partition.
     fn plan(&self, partition: &Partition, config: &TopicConfig, now_ms: i64) -> Result<Option<Plan>, StorageError> {
         let start = partition.log_start();
-        let Some(last) = self.index.batch_before(partition.id, partition.high_watermark())? else { return Ok(None) };
+        let Some(last) = self.index.batch_before(partition.id, partition.last_stable_offset())? else { return Ok(None) };
         let checkpoint = self.checkpoint(partition.id)?.unwrap_or_default();
         let first_dirty = checkpoint.first_dirty.max(start);
         let mut end = last.base_offset;
@@ -207,7 +233,8 @@ impl Shared {
                 return Ok(None);
             }
         }
-        Ok(Some(Plan { start, first_dirty, end, checkpoint }))
+        let aborted = self.aborted(partition, start, end)?;
+        Ok(Some(Plan { start, first_dirty, end, checkpoint, aborted }))
     }
 
     /// Reads the keys of what is new. When there are too many, the plan ends where the map was full.
@@ -222,8 +249,8 @@ impl Shared {
                 plan.end = row.base_offset;
                 break;
             }
-            // A hidden record is nobody's latest value.
-            if row.flags & HIDDEN_ALL != 0 {
+            // A hidden or aborted record is nobody's latest value.
+            if row.flags & HIDDEN_ALL != 0 || plan.is_aborted(&row) {
                 continue;
             }
             let visible = Visible::of(&row);

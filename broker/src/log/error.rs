@@ -33,6 +33,9 @@ pub enum AppendError {
     /// An idempotent producer's numbers do not fit.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A batch outside of the transaction that its producer has open in the partition.
+    #[error("producer {0} has a transaction open in the partition, and the batch is not in it")]
+    NotInTxn(i64),
     /// The partition was deleted.
     #[error("the partition was deleted")]
     Deleted,
@@ -47,6 +50,7 @@ impl AppendError {
         match self {
             AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
             AppendError::Sequence(SequenceError::Epoch { .. }) => ErrorCode::InvalidProducerEpoch,
+            AppendError::NotInTxn(_) => ErrorCode::InvalidTxnState,
             AppendError::Deleted => ErrorCode::UnknownTopicOrPartition,
             AppendError::Storage(error) => error.code(),
         }

@@ -140,7 +140,7 @@ async fn batches_become_visible_when_they_are_durable_and_in_order() {
     let written = append(&log, &partition, numbered(2), Durability::Written).await.expect("written");
     assert_eq!(written.base_offset, 2);
     assert_eq!((partition.high_watermark(), partition.log_end()), (1, 3), "2 is not seen before 1");
-    assert!(log.read_recent(&partition, range(1, &partition)).expect("in memory").is_empty());
+    assert!(log.read_recent(&partition, range(1, &partition)).expect("in memory").chunks.is_empty());
     // A retry of what is not durable yet is answered when it is.
     let retry = append(&log, &partition, numbered(1), Durability::Synced);
     append(&log, &other, numbered(0), Durability::Written).await.expect("written");
@@ -154,5 +154,5 @@ async fn batches_become_visible_when_they_are_durable_and_in_order() {
     while partition.high_watermark() < 3 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(bytes(&log.read_recent(&partition, range(1, &partition)).expect("in memory")).len(), numbered(1).len() * 2);
+    assert_eq!(bytes(&log.read_recent(&partition, range(1, &partition)).expect("in memory").chunks).len(), numbered(1).len() * 2);
 }

@@ -51,11 +51,11 @@ fn offsets(chunks: Vec<Chunk>, from: i64) -> Vec<i64> {
 }
 
 fn from_disk(log: &Log, partition: &Partition, from: i64) -> Vec<i64> {
-    offsets(log.read(partition, range(from, partition)).expect("readable"), from)
+    offsets(log.read(partition, range(from, partition)).expect("readable").chunks, from)
 }
 
 fn from_memory(log: &Log, partition: &Partition, from: i64) -> Option<Vec<i64>> {
-    Some(offsets(log.read_recent(partition, range(from, partition))?, from))
+    Some(offsets(log.read_recent(partition, range(from, partition))?.chunks, from))
 }
 
 #[tokio::test]
@@ -112,7 +112,7 @@ async fn a_consumer_gets_past_a_hidden_end_of_a_batch() {
     append(&log, &partition, 3, Codec::None, Notes::default()).await;
     let narrow = Range { max_bytes: 1, ..range(1, &partition) };
     assert!(narrow.at_least_one);
-    assert_eq!(offsets(log.read(&partition, narrow).expect("readable"), 1), [3, 4, 5]);
+    assert_eq!(offsets(log.read(&partition, narrow).expect("readable").chunks, 1), [3, 4, 5]);
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::append::{Durability, Write};
 use super::error::StorageError;
 use super::metrics::METRICS;
 use super::marks::HIDDEN;
-use super::partition::{Partition, PartitionId};
+use super::partition::{Partition, PartitionId, State};
 use super::pending::Trim;
 use super::{DELETED, Shared, replay, tables};
 use crate::config::TopicConfig;
@@ -34,7 +34,7 @@ const PACE_BYTES: u64 = 1 << 20;
 const TRIMMED_AT_ONCE: usize = 4096;
 
 /// Tables whose keys begin with a partition and go with it.
-const PARTITIONED: [u8; 4] = [PARKED, DUE, UNIQ, ENDED];
+const PARTITIONED: [u8; 6] = [PARKED, DUE, UNIQ, ENDED, tables::TXN_OPEN, tables::TXN_ABORTED];
 
 /// A partition and the configuration to keep it by.
 pub type Job = (Arc<Partition>, Arc<TopicConfig>);
@@ -159,7 +159,8 @@ impl Shared {
     /// `deleteOldSegments`, by the batch).
     fn expire(&self, partition: &Arc<Partition>, config: &TopicConfig) -> Result<(), StorageError> {
         let start = partition.log_start();
-        let end = partition.high_watermark();
+        // Kafka's limit is the high watermark: what a transaction has yet to decide about stays here.
+        let end = partition.last_stable_offset();
         if start >= end {
             return Ok(());
         }
@@ -206,6 +207,13 @@ impl Shared {
         }
         while self.has_garbage(partition.id, start)? {
             self.trim(partition.clone(), start, Durability::Written).wait()?;
+        }
+        loop {
+            let writes = self.outdated_aborts(partition.id, start, TRIMMED_AT_ONCE)?;
+            if writes.is_empty() {
+                break;
+            }
+            self.commit(writes, Durability::Written).wait()?;
         }
         Ok(())
     }
@@ -279,8 +287,10 @@ impl Shared {
 
     fn forget_producers(&self, partition: &Partition) {
         let before = self.clock.now_ms().saturating_sub(self.config.producer_expiration_ms);
-        if let Some(tracked) = &mut partition.state.lock().producers {
-            tracked.producers.expire(before);
+        let mut state = partition.state.lock();
+        let State { producers, open, .. } = &mut *state;
+        if let Some(tracked) = producers {
+            tracked.producers.expire(before, |id| open.contains_key(&id));
         }
     }
 

@@ -37,7 +37,7 @@ async fn fill(log: &Log, partition: &Arc<Partition>, records: &[(&str, Option<&s
 /// Every record: offset, key, value.
 fn read(log: &Log, partition: &Partition) -> Vec<(i64, String, Option<String>)> {
     let mut out = Vec::new();
-    for chunk in log.read(partition, range(partition.log_start(), partition)).expect("readable") {
+    for chunk in log.read(partition, range(partition.log_start(), partition)).expect("readable").chunks {
         let bytes = chunk.read().expect("readable");
         let header = BatchHeader::read(&bytes).expect("a batch");
         header.check_crc(&bytes).expect("crc");

@@ -6,6 +6,7 @@
 mod append;
 mod clock;
 mod compaction;
+mod end_txn;
 mod error;
 mod housekeeping;
 mod marks;
@@ -19,6 +20,7 @@ mod recent;
 mod replay;
 mod sync;
 pub mod tables;
+mod txn;
 mod watch;
 mod writer;
 
@@ -38,10 +40,13 @@ use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use dashmap::DashMap;
+use krocket_protocol::records::batch::ATTRIBUTE_CONTROL;
 use krocket_store::{Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub use end_txn::EndTxn;
+pub use txn::{Aborted, COORDINATOR_EPOCH, Marker, Open};
 pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
 pub use clock::Clock;
 pub use error::{AppendError, StorageError};
@@ -190,6 +195,24 @@ impl Log {
         self.0.commit(writes, durability)
     }
 
+    /// Ends a transaction: in every partition where the producer has one open a marker is appended, and the writes are
+    /// done, all in one frame. In the order of the calls, as appends.
+    pub fn end_txn(&self, end: EndTxn) -> Committing {
+        let (answer, outcome) = oneshot::channel();
+        self.0.send(Command::EndTxn(end, answer));
+        Outcome(outcome)
+    }
+
+    /// Every open transaction of every partition, with its producer's id. Reads the index.
+    pub fn open_txns(&self) -> Result<Vec<(PartitionId, i64, Open)>, StorageError> {
+        Ok(self.0.all_open()?)
+    }
+
+    /// Aborted transactions that have records at `from..up_to`. Reads the index.
+    pub fn aborted(&self, partition: &Partition, from: i64, up_to: i64) -> Result<Vec<Aborted>, StorageError> {
+        Ok(self.0.aborted(partition, from, up_to)?)
+    }
+
     /// The value of a key.
     pub fn get(&self, table: u8, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         Ok(self.0.index.get(table, key)?)
@@ -329,6 +352,8 @@ impl Shared {
             running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
             cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
             visible_end: last.as_ref().map_or(0, marks::visible_end).max(log_start),
+            open: self.load_open(id)?,
+            last_abort: self.last_abort(id)?,
         }))
     }
 
@@ -340,13 +365,17 @@ impl Shared {
         // Nobody knows when those wrote; counting from now errs on the side of remembering.
         let now_ms = self.clock.now_ms();
         let mut since_snapshot = 0;
-        producers.expire(now_ms.saturating_sub(self.config.producer_expiration_ms));
+        producers.expire(now_ms.saturating_sub(self.config.producer_expiration_ms), |_| false);
         for row in self.index.batches(id, from) {
             let row = row?;
             if row.producer_id < 0 || row.base_offset < from {
                 continue;
             }
             since_snapshot += 1;
+            if row.attributes & ATTRIBUTE_CONTROL != 0 {
+                producers.end_txn(row.producer_id, row.producer_epoch, now_ms);
+                continue;
+            }
             let numbered = Numbered {
                 producer_id: row.producer_id,
                 epoch: row.producer_epoch,

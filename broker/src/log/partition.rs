@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use super::producers::Producers;
 use super::recent::Recent;
+use super::txn::{OpenTxns, STABLE, first_unstable};
 use super::watch::Waiter;
 
 /// Names a partition inside this broker: dense, never used again after a deletion.
@@ -22,6 +23,10 @@ pub struct Partition {
     high_watermark: AtomicI64,
     /// End of what is as durable as its producer asked for, hidden or not.
     durable_end: AtomicI64,
+    /// First offset of the oldest open transaction.
+    first_unstable: AtomicI64,
+    /// Offset of the last marker of an aborted transaction, -1 for none.
+    last_abort: AtomicI64,
     log_end: AtomicI64,
     deleted: AtomicBool,
     /// The writer's; others only look.
@@ -40,6 +45,8 @@ pub(super) struct State {
     pub(super) cumulative_bytes: u64,
     /// End of the last record appended that readers will see.
     pub(super) visible_end: i64,
+    /// Transactions that are open.
+    pub(super) open: OpenTxns,
     /// End of the last frame whose batches only the sync thread may publish.
     pub(super) unsynced: Position,
     /// Loaded when the first numbered batch comes.
@@ -53,34 +60,57 @@ pub(super) struct Tracked {
     pub(super) since_snapshot: u32,
 }
 
+/// Batches of idempotent producers after which a partition's producers are written down again.
+const SNAPSHOT_INTERVAL: u32 = 512;
+
+impl Tracked {
+    /// Counts a batch; true when a snapshot is due.
+    pub(super) fn counts_one(&mut self) -> bool {
+        self.since_snapshot += 1;
+        self.since_snapshot.is_multiple_of(SNAPSHOT_INTERVAL)
+    }
+}
+
 /// How far a partition goes once an append is published.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ends {
     pub(super) visible: i64,
     pub(super) durable: i64,
+    /// First offset that a transaction has yet to decide about.
+    pub(super) unstable: i64,
 }
 
 impl From<i64> for Ends {
-    /// Nothing is hidden at the end.
+    /// Nothing is hidden or undecided at the end.
     fn from(end: i64) -> Self {
-        Ends { visible: end, durable: end }
+        Ends { visible: end, durable: end, unstable: STABLE }
     }
 }
 
 /// Where a partition begins and ends, as read from the index.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Extent {
     pub(super) log_start: i64,
     pub(super) log_end: i64,
     pub(super) running_max_timestamp: i64,
     pub(super) cumulative_bytes: u64,
     pub(super) visible_end: i64,
+    pub(super) open: OpenTxns,
+    pub(super) last_abort: i64,
 }
 
 impl Partition {
     /// An empty partition.
     pub(super) fn new(id: PartitionId) -> Self {
-        let extent = Extent { log_start: 0, log_end: 0, running_max_timestamp: -1, cumulative_bytes: 0, visible_end: 0 };
+        let extent = Extent {
+            log_start: 0,
+            log_end: 0,
+            running_max_timestamp: -1,
+            cumulative_bytes: 0,
+            visible_end: 0,
+            open: OpenTxns::new(),
+            last_abort: -1,
+        };
         Partition::open(id, extent)
     }
 
@@ -91,12 +121,15 @@ impl Partition {
             log_start: AtomicI64::new(extent.log_start),
             high_watermark: AtomicI64::new(extent.visible_end),
             durable_end: AtomicI64::new(extent.log_end),
+            first_unstable: AtomicI64::new(first_unstable(&extent.open)),
+            last_abort: AtomicI64::new(extent.last_abort),
             log_end: AtomicI64::new(extent.log_end),
             deleted: AtomicBool::new(false),
             state: Mutex::new(State {
                 running_max_timestamp: extent.running_max_timestamp,
                 cumulative_bytes: extent.cumulative_bytes,
                 visible_end: extent.visible_end,
+                open: extent.open,
                 ..State::default()
             }),
             recent: Mutex::default(),
@@ -121,7 +154,19 @@ impl Partition {
 
     /// End of the last record that readers under `read_committed` may see.
     pub fn last_stable_offset(&self) -> i64 {
-        self.high_watermark()
+        // In this order: a transaction that begins meanwhile is above both.
+        let end = self.high_watermark();
+        end.min(self.first_unstable.load(Ordering::Acquire)).max(self.log_start())
+    }
+
+    /// False when no transaction was aborted at this offset or later.
+    pub fn has_aborts_from(&self, offset: i64) -> bool {
+        self.last_abort.load(Ordering::Acquire) >= offset
+    }
+
+    /// Before the marker is seen.
+    pub(super) fn note_abort(&self, marker: i64) {
+        self.last_abort.fetch_max(marker, Ordering::AcqRel);
     }
 
     /// End of the last record appended, visible or not.
@@ -140,6 +185,8 @@ impl Partition {
 
     /// Makes records up to `ends` visible, `bytes` of them, and wakes who waited.
     pub(super) fn publish(&self, ends: Ends, bytes: i64) {
+        // Before its records are seen a transaction is known to be open; its end may be known early.
+        self.first_unstable.store(ends.unstable, Ordering::Release);
         self.durable_end.fetch_max(ends.durable, Ordering::AcqRel);
         if self.high_watermark.fetch_max(ends.visible, Ordering::AcqRel) >= ends.visible {
             return;

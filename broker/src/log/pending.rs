@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use krocket_protocol::records::BatchHeader;
-use krocket_store::{self as store, BatchRow, Index, IndexError, REPLACEMENT, Rows};
+use krocket_store::{self as store, BatchRow, Index, IndexError, Location, REPLACEMENT, Rows};
 
 use super::LEADER_EPOCH;
 use super::append::{Answer, Append, Appended, Durability, Write};
@@ -12,6 +12,7 @@ use super::marks::Marked;
 use super::partition::Partition;
 use super::producers::Producer;
 use super::replay;
+use super::txn::Open;
 
 /// Most rows that one trim deletes while everybody waits.
 const TRIMMED_ROWS: usize = 4096;
@@ -43,6 +44,16 @@ pub(super) enum Pending {
     Trim { partition: Arc<Partition>, trim: Trim, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
     Compact { partition: Arc<Partition>, changes: Vec<Change>, writes: Vec<Write>, answer: Answer<(), StorageError> },
     Snapshot { partition: Arc<Partition>, write: Write },
+    EndTxn { markers: Vec<Placed>, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+}
+
+/// A transaction's marker in one partition.
+pub(super) struct Placed {
+    pub(super) partition: Arc<Partition>,
+    pub(super) batch: bytes::Bytes,
+    pub(super) header: BatchHeader,
+    pub(super) seed: Seed,
+    pub(super) undo: Undo,
 }
 
 /// What an append's index row needs beside its header.
@@ -51,8 +62,18 @@ pub(super) struct Seed {
     pub(super) running_max_timestamp: i64,
     pub(super) cumulative_bytes: u64,
     pub(super) marked: Marked,
+    /// First offset that a transaction has yet to decide about.
+    pub(super) unstable: i64,
     /// The notes' rows, with the offsets that they were waiting for.
     pub(super) writes: Vec<Write>,
+}
+
+impl Seed {
+    fn row(&self, header: &BatchHeader, location: Location) -> BatchRow {
+        let header = BatchHeader { base_offset: self.base_offset, leader_epoch: LEADER_EPOCH, ..*header };
+        let Marked { flags, ref marks, .. } = self.marked;
+        BatchRow::new(&header, location, self.running_max_timestamp, self.cumulative_bytes, flags, marks)
+    }
 }
 
 /// A partition's state before an append.
@@ -61,6 +82,8 @@ pub(super) struct Undo {
     pub(super) cumulative_bytes: u64,
     pub(super) visible_end: i64,
     pub(super) producer: Option<(i64, Option<Producer>)>,
+    /// The producer's transaction, where that began or ended.
+    pub(super) open: Option<(i64, Option<Open>)>,
 }
 
 /// Turns what was appended into index rows; the rows of new batches are returned in order.
@@ -79,18 +102,19 @@ pub(super) fn apply(
         let frame = appended.next().expect("a frame for each");
         match pending {
             Pending::Append { append, seed, .. } => {
-                let header = BatchHeader {
-                    base_offset: seed.base_offset,
-                    leader_epoch: LEADER_EPOCH,
-                    ..append.header
-                };
-                let (running_max, cumulative) = (seed.running_max_timestamp, seed.cumulative_bytes);
-                let Marked { flags, ref marks, .. } = seed.marked;
-                let row = BatchRow::new(&header, frame.batches[0], running_max, cumulative, flags, marks);
+                let row = seed.row(&append.header, frame.batches[0]);
                 rows.put_batch(append.partition.id, &row)?;
                 replay::note_work(rows, append.partition.id, &row);
                 apply_writes(rows, frame.position, &seed.writes)?;
                 batch_rows.push(row);
+            }
+            Pending::EndTxn { markers, writes, .. } => {
+                for (placed, location) in markers.iter().zip(&frame.batches) {
+                    let row = placed.seed.row(&placed.header, *location);
+                    rows.put_batch(placed.partition.id, &row)?;
+                    batch_rows.push(row);
+                }
+                apply_writes(rows, frame.position, writes)?;
             }
             Pending::Commit { writes, .. } => apply_writes(rows, frame.position, writes)?,
             Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
@@ -147,24 +171,42 @@ fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) ->
 /// Takes back what the preparation of a group changed, newest first, and answers with the error.
 pub(super) fn undo(pending: Vec<Pending>, error: &StorageError) {
     for pending in pending.iter().rev() {
-        let Pending::Append { append, seed, undo, .. } = pending else { continue };
-        let mut state = append.partition.state.lock();
-        state.running_max_timestamp = undo.running_max_timestamp;
-        state.cumulative_bytes = undo.cumulative_bytes;
-        state.visible_end = undo.visible_end;
-        if let (Some((producer_id, old)), Some(tracked)) = (&undo.producer, &mut state.producers) {
-            tracked.producers.restore(*producer_id, old.clone());
+        match pending {
+            Pending::Append { append, seed, undo, .. } => undo.take_back(&append.partition, seed),
+            Pending::EndTxn { markers, .. } => {
+                markers.iter().rev().for_each(|placed| placed.undo.take_back(&placed.partition, &placed.seed));
+            }
+            _ => {}
         }
-        append.partition.set_log_end(seed.base_offset);
     }
     fail(pending, error);
+}
+
+impl Undo {
+    pub(super) fn take_back(&self, partition: &Partition, seed: &Seed) {
+        let mut state = partition.state.lock();
+        state.running_max_timestamp = self.running_max_timestamp;
+        state.cumulative_bytes = self.cumulative_bytes;
+        state.visible_end = self.visible_end;
+        if let (Some((producer_id, old)), Some(tracked)) = (&self.producer, &mut state.producers) {
+            tracked.producers.restore(*producer_id, old.clone());
+        }
+        match self.open {
+            Some((producer_id, Some(open))) => drop(state.open.insert(producer_id, open)),
+            Some((producer_id, None)) => drop(state.open.remove(&producer_id)),
+            None => {}
+        }
+        partition.set_log_end(seed.base_offset);
+    }
 }
 
 /// Batches that are in the log but not in memory would leave a gap there that readers don't see.
 pub(super) fn forget_recent(pending: &[Pending]) {
     for pending in pending {
-        if let Pending::Append { append, .. } = pending {
-            append.partition.recent.lock().clear();
+        match pending {
+            Pending::Append { append, .. } => append.partition.recent.lock().clear(),
+            Pending::EndTxn { markers, .. } => markers.iter().for_each(|placed| placed.partition.recent.lock().clear()),
+            _ => {}
         }
     }
 }
@@ -175,7 +217,10 @@ pub(super) fn fail(pending: Vec<Pending>, error: &StorageError) {
             Pending::Append { answer, .. } | Pending::Duplicate { answer, .. } => {
                 drop(answer.send(Err(error.clone().into())));
             }
-            Pending::Commit { answer, .. } | Pending::Trim { answer, .. } | Pending::Compact { answer, .. } => {
+            Pending::Commit { answer, .. }
+            | Pending::Trim { answer, .. }
+            | Pending::Compact { answer, .. }
+            | Pending::EndTxn { answer, .. } => {
                 drop(answer.send(Err(error.clone())));
             }
             Pending::Snapshot { .. } => {}

@@ -182,7 +182,20 @@ impl Producers {
         old
     }
 
-    /// Undoes the latest [`Producers::record`] of this producer.
+    /// A transaction ended: from now on this is the producer's epoch. Returns what was known before.
+    pub(super) fn end_txn(&mut self, producer_id: i64, epoch: i16, now_ms: i64) -> Option<Producer> {
+        let old = self.by_id.get(&producer_id).cloned();
+        let fresh = || Producer { epoch, touched_ms: now_ms, batches: SmallVec::new() };
+        let known = self.by_id.entry(producer_id).or_insert_with(fresh);
+        if known.epoch != epoch {
+            known.epoch = epoch;
+            known.batches.clear();
+        }
+        known.touched_ms = now_ms;
+        old
+    }
+
+    /// Undoes the latest [`Producers::record`] or [`Producers::end_txn`] of this producer.
     pub(super) fn restore(&mut self, producer_id: i64, old: Option<Producer>) {
         match old {
             Some(old) => self.by_id.insert(producer_id, old),
@@ -190,10 +203,10 @@ impl Producers {
         };
     }
 
-    /// Forgets producers that have been silent since `before_ms` (producer.id.expiration.ms).
-    pub(super) fn expire(&mut self, before_ms: i64) -> usize {
+    /// Forgets producers that have been silent since `before_ms` (producer.id.expiration.ms), but those to `keep`.
+    pub(super) fn expire(&mut self, before_ms: i64, keep: impl Fn(i64) -> bool) -> usize {
         let count = self.by_id.len();
-        self.by_id.retain(|_, producer| producer.touched_ms > before_ms);
+        self.by_id.retain(|id, producer| producer.touched_ms > before_ms || keep(*id));
         count - self.by_id.len()
     }
 
@@ -371,8 +384,9 @@ mod tests {
     fn silent_producers_are_forgotten() {
         let mut producers = Producers::default();
         producers.record(&batch(0, 0, 1), 0, 100);
-        assert_eq!(producers.expire(99), 0);
-        assert_eq!(producers.expire(100), 1);
+        assert_eq!(producers.expire(99, |_| false), 0);
+        assert_eq!(producers.expire(100, |id| id == 7), 0);
+        assert_eq!(producers.expire(100, |_| false), 1);
         assert!(producers.is_empty());
     }
 

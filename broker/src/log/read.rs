@@ -62,6 +62,15 @@ pub struct Range {
     pub at_least_one: bool,
 }
 
+/// Batches that were read.
+#[derive(Debug, Default)]
+pub struct Batches {
+    /// Their bytes.
+    pub chunks: Vec<Chunk>,
+    /// End of the last one.
+    pub end: i64,
+}
+
 /// An offset found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedOffset {
@@ -73,8 +82,8 @@ pub struct TimedOffset {
 
 impl Log {
     /// Reads from memory only; `None` when the range begins before what is kept there.
-    pub fn read_recent(&self, partition: &Partition, range: Range) -> Option<Vec<Chunk>> {
-        let mut out = Vec::new();
+    pub fn read_recent(&self, partition: &Partition, range: Range) -> Option<Batches> {
+        let mut out = Batches::default();
         if range.offset < range.up_to {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
             partition.recent.lock().read(range.offset, range.up_to, &mut limit, &mut out)?;
@@ -83,13 +92,13 @@ impl Log {
     }
 
     /// Reads whole batches from index and log. Blocks on the disk.
-    pub fn read(&self, partition: &Partition, range: Range) -> Result<Vec<Chunk>, StorageError> {
+    pub fn read(&self, partition: &Partition, range: Range) -> Result<Batches, StorageError> {
         if range.offset >= range.up_to {
-            return Ok(Vec::new());
+            return Ok(Batches::default());
         }
         self.0.retry(|shared| {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
-            let (mut locations, mut out) = (Vec::new(), Vec::new());
+            let (mut locations, mut out, mut end) = (Vec::new(), Vec::new(), 0);
             for row in shared.index.batches(partition.id, range.offset) {
                 let row = row?;
                 // A batch is visible as a whole, but for records hidden at its end.
@@ -104,6 +113,7 @@ impl Log {
                 if !limit.take(row.location.len as usize) {
                     break;
                 }
+                end = row.last_offset + 1;
                 if visible == Visible::All {
                     locations.push(row.location);
                     continue;
@@ -117,7 +127,7 @@ impl Log {
                 }
             }
             out.extend(shared.chunks(&locations)?);
-            Ok(out)
+            Ok(Batches { chunks: out, end })
         })
     }
 

@@ -11,6 +11,7 @@ use krocket_store::BatchRow;
 use super::LEADER_EPOCH;
 use super::marks::{HIDDEN, HIDDEN_ALL};
 use super::partition::Partition;
+use super::read::Batches;
 
 /// Bodies up to this size are cheaper copied than sent as a piece of their own.
 const COPIED: usize = 2048;
@@ -54,7 +55,7 @@ pub(super) struct Recent {
 impl Recent {
     /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late
     /// or records have to be taken out.
-    pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, out: &mut Vec<Chunk>) -> Option<()> {
+    pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, read: &mut Batches) -> Option<()> {
         if self.batches.front()?.base_offset > offset {
             return None;
         }
@@ -75,16 +76,17 @@ impl Recent {
             if !limit.take(batch.len()) {
                 break;
             }
+            read.end = batch.last_offset + 1;
             copied.extend_from_slice(&batch.header);
             if batch.body.len() <= COPIED {
                 copied.extend_from_slice(&batch.body);
             } else {
-                out.push(Chunk::Bytes(copied.split().freeze()));
-                out.push(Chunk::Bytes(batch.body.clone()));
+                read.chunks.push(Chunk::Bytes(copied.split().freeze()));
+                read.chunks.push(Chunk::Bytes(batch.body.clone()));
             }
         }
         if !copied.is_empty() {
-            out.push(Chunk::Bytes(copied.freeze()));
+            read.chunks.push(Chunk::Bytes(copied.freeze()));
         }
         Some(())
     }

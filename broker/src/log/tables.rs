@@ -18,3 +18,11 @@ pub const CLUSTER: u8 = 7;
 pub const PRODUCERS: u8 = 8;
 /// Partition -> how far it is compacted. The log's own.
 pub const COMPACTIONS: u8 = 9;
+/// (partition, producer id) -> the transaction that is open there. The log's own.
+pub const TXN_OPEN: u8 = 10;
+/// (partition, offset of the marker) -> an aborted transaction. The log's own.
+pub const TXN_ABORTED: u8 = 11;
+/// Transactional id -> its producer id, epoch and how its last transaction ended.
+pub const TXNS: u8 = 12;
+/// (producer id, group, topic, partition) -> offset to be committed with the producer's open transaction.
+pub const TXN_OFFSETS: u8 = 13;

@@ -60,15 +60,15 @@ async fn what_is_appended_is_read_from_memory_and_from_disk_alike() {
     append(&log, &partition, finish(batch(&[99])), Durability::Synced).await.expect("appended");
     assert_eq!(partition.high_watermark(), 31);
     // From the middle of a batch the whole batch is returned.
-    let recent = bytes(&log.read_recent(&partition, range(4, &partition)).expect("in memory"));
-    let disk = bytes(&log.read(&partition, range(4, &partition)).expect("readable"));
+    let recent = bytes(&log.read_recent(&partition, range(4, &partition)).expect("in memory").chunks);
+    let disk = bytes(&log.read(&partition, range(4, &partition)).expect("readable").chunks);
     assert_eq!(recent, disk);
     let header = BatchHeader::read(&disk).expect("a batch");
     assert_eq!((header.base_offset, header.leader_epoch), (3, LEADER_EPOCH));
     header.check_crc(&disk).expect("crc");
     let small = Range { max_bytes: 1, ..range(0, &partition) };
-    assert_eq!(bytes(&log.read(&partition, small).expect("readable")).len(), header.len);
-    assert!(log.read(&partition, Range { at_least_one: false, ..small }).expect("readable").is_empty());
+    assert_eq!(bytes(&log.read(&partition, small).expect("readable").chunks).len(), header.len);
+    assert!(log.read(&partition, Range { at_least_one: false, ..small }).expect("readable").chunks.is_empty());
 }
 
 #[tokio::test]
@@ -85,12 +85,12 @@ async fn a_log_that_was_dropped_without_a_flush_comes_back_whole() {
         log.commit(vec![write(b"a"), write(b"b")], Durability::Written).await.expect("committed");
         let delete = Write::Delete { table: tables::GROUPS, key: b"a".to_vec() };
         log.commit(vec![delete], Durability::Synced).await.expect("committed");
-        bytes(&log.read(&partition, range(7, &partition)).expect("readable"))
+        bytes(&log.read(&partition, range(7, &partition)).expect("readable").chunks)
     };
     let log = open(dir.path());
     let partition = log.partition(1).expect("a partition");
     assert_eq!((partition.log_start(), partition.high_watermark()), (7, 200));
-    assert_eq!(bytes(&log.read(&partition, range(7, &partition)).expect("readable")), before);
+    assert_eq!(bytes(&log.read(&partition, range(7, &partition)).expect("readable").chunks), before);
     let rows: Vec<_> = log.scan(tables::GROUPS, b"").map(|row| row.expect("readable").0).collect();
     assert_eq!(rows, [b"b"]);
     // Sequences are remembered: a retry is answered with the original's offset, a gap is refused.

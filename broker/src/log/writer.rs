@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use bytes::Bytes;
 use krocket_store::{self as store, Appender, BatchRow, Frame, FrameBuilder, NewBatch, REPLACEMENT};
 use tracing::error;
 
@@ -16,14 +17,14 @@ use super::error::{AppendError, StorageError};
 use super::marks::{HIDDEN_ALL, INDEXED, Marked};
 use super::metrics::METRICS;
 use super::partition::{Ends, Partition, State, Tracked};
-use super::pending::{self, Change, Pending, Seed, Trim, Undo};
+use super::end_txn::EndTxn;
+use super::pending::{self, Change, Pending, Placed, Seed, Trim, Undo};
 use super::producers::{Numbered, Sequence};
 use super::recent::{Cached, Ring};
 use super::sync::{Round, Waiting};
+use super::txn::first_unstable;
 use super::{DELETED, Shared, tables};
 
-/// Batches of idempotent producers after which a partition's producers are written down again.
-const SNAPSHOT_INTERVAL: u32 = 512;
 /// A group is written when it is this large.
 const GROUP_BYTES: usize = 8 << 20;
 const GROUP_FRAMES: usize = 4096;
@@ -35,24 +36,25 @@ pub(super) enum Command {
     /// Moves the log start; to [`DELETED`] it takes the partition away.
     Trim { partition: Arc<Partition>, to: i64, durability: Durability, answer: Answer<(), StorageError> },
     Compact { partition: Arc<Partition>, changes: Vec<Change>, answer: Answer<(), StorageError> },
+    EndTxn(EndTxn, Answer<(), StorageError>),
 }
 
 /// The writer thread's state.
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     appender: Appender,
     ring: Ring,
-    snapshots_due: Vec<Arc<Partition>>,
+    pub(super) snapshots_due: Vec<Arc<Partition>>,
     /// Log and index disagree: only a restart helps.
-    failed: Option<StorageError>,
+    pub(super) failed: Option<StorageError>,
 }
 
 /// Commands that are written together.
 #[derive(Default)]
-struct Group {
+pub(super) struct Group {
     frames: Vec<Frame>,
     bytes: usize,
-    pending: Vec<Pending>,
+    pub(super) pending: Vec<Pending>,
 }
 
 impl Writer {
@@ -104,6 +106,7 @@ impl Writer {
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
+            Command::EndTxn(end, answer) => self.prepare_end_txn(end, answer, group),
         }
     }
 
@@ -136,6 +139,7 @@ impl Writer {
             return Ok(Prepared::Duplicate(Appended { base_offset, timestamp, log_start_offset, duplicate: true }));
         }
         let base_offset = partition.log_end();
+        let opened = state.begins_txn(&append.header, base_offset, || self.shared.clock.now_ms())?;
         let marked = Marked::new(&notes, &append.header, base_offset, state.visible_end);
         // Times lead to visible records.
         let running_max_timestamp = match marked.flags & HIDDEN_ALL {
@@ -143,7 +147,8 @@ impl Writer {
             _ => state.running_max_timestamp,
         };
         let cumulative_bytes = state.cumulative_bytes + append.batch.len() as u64;
-        let writes: Vec<Write> = notes.rows.into_iter().map(|row| Write::of(row, base_offset)).collect();
+        let mut writes: Vec<Write> = notes.rows.into_iter().map(|row| Write::of(row, base_offset)).collect();
+        writes.extend(opened.map(|(producer_id, open)| open.put(partition.id, producer_id)));
         let batch = NewBatch {
             partition: partition.id,
             base_offset,
@@ -157,8 +162,7 @@ impl Writer {
         self.frame(batch.into(), &writes, group)?;
         let producer = numbered.map(|numbered| {
             let tracked = state.producers.get_or_insert_default();
-            tracked.since_snapshot += 1;
-            if tracked.since_snapshot.is_multiple_of(SNAPSHOT_INTERVAL) {
+            if tracked.counts_one() {
                 self.snapshots_due.push(partition.clone());
             }
             let old = tracked.producers.record(&numbered, base_offset, self.shared.clock.now_ms());
@@ -169,9 +173,14 @@ impl Writer {
             cumulative_bytes: std::mem::replace(&mut state.cumulative_bytes, cumulative_bytes),
             visible_end: std::mem::replace(&mut state.visible_end, marked.visible_end),
             producer,
+            open: opened.map(|(producer_id, open)| {
+                state.open.insert(producer_id, open);
+                (producer_id, None)
+            }),
         };
         partition.set_log_end(base_offset + i64::from(append.header.last_offset_delta) + 1);
-        let seed = Seed { base_offset, running_max_timestamp, cumulative_bytes, marked, writes };
+        let unstable = first_unstable(&state.open);
+        let seed = Seed { base_offset, running_max_timestamp, cumulative_bytes, marked, unstable, writes };
         Ok(Prepared::New { seed, undo })
     }
 
@@ -188,7 +197,7 @@ impl Writer {
         self.add_frame(builder, group)
     }
 
-    fn add_frame(&self, mut builder: FrameBuilder, group: &mut Group) -> Result<(), StorageError> {
+    pub(super) fn add_frame(&self, mut builder: FrameBuilder, group: &mut Group) -> Result<(), StorageError> {
         let frame = builder.build()?;
         group.bytes += frame.disk_len();
         group.frames.push(frame);
@@ -291,7 +300,7 @@ impl Writer {
         Ok(Some(Write::Put { table: tables::PRODUCERS, key: partition.id.to_be_bytes().to_vec(), value }))
     }
 
-    fn tracked<'a>(&self, partition: &Partition, state: &'a mut State) -> Result<&'a mut Tracked, StorageError> {
+    pub(super) fn tracked<'a>(&self, partition: &Partition, state: &'a mut State) -> Result<&'a mut Tracked, StorageError> {
         match &mut state.producers {
             Some(_) => {}
             empty => *empty = Some(Box::new(self.shared.load_producers(partition.id)?)),
@@ -360,25 +369,22 @@ impl Writer {
                 Pending::Append { append, seed, answer, .. } => {
                     let Append { partition, batch, header, durability, .. } = append;
                     let row = batch_rows.next().expect("a row for each append");
-                    let ends = Ends { visible: seed.marked.visible_end, durable: row.last_offset + 1 };
-                    let len = batch.len();
                     round.work |= row.flags & INDEXED != 0;
-                    bytes += len as u64;
+                    bytes += batch.len() as u64;
                     records += header.count as u64;
-                    self.ring.push(&partition, Cached::new(&row, &batch));
                     let log_start_offset = partition.log_start();
-                    let mut state = partition.state.lock();
-                    if durability == Durability::Synced || state.unsynced > published {
-                        state.unsynced = end;
-                        drop(state);
-                        round.publish.push((partition, ends, len as i64));
-                    } else {
-                        drop(state);
-                        partition.publish(ends, len as i64);
-                    }
+                    self.show(partition, &batch, &row, &seed, durability, published, &mut round);
                     let (base_offset, timestamp) = (seed.base_offset, header.max_timestamp);
                     let appended = Appended { base_offset, timestamp, log_start_offset, duplicate: false };
                     round.settle(durability, Waiting::Append(answer, appended));
+                }
+                Pending::EndTxn { markers, durability, answer, .. } => {
+                    for Placed { partition, batch, seed, .. } in markers {
+                        let row = batch_rows.next().expect("a row for each marker");
+                        bytes += batch.len() as u64;
+                        self.show(partition, &batch, &row, &seed, durability, published, &mut round);
+                    }
+                    round.settle(durability, Waiting::Commit(answer));
                 }
                 Pending::Duplicate { durability, appended, answer } => {
                     round.settle(durability, Waiting::Append(answer, appended));
@@ -417,6 +423,31 @@ impl Writer {
             let _ = self.shared.rounds.push(round);
         }
     }
+
+    /// Makes an appended batch visible, or leaves that to the sync thread where it has to wait or others before it do.
+    #[allow(clippy::too_many_arguments, reason = "what one batch and its group know")]
+    fn show(
+        &mut self,
+        partition: Arc<Partition>,
+        batch: &Bytes,
+        row: &BatchRow,
+        seed: &Seed,
+        durability: Durability,
+        published: store::Position,
+        round: &mut Round,
+    ) {
+        let ends = Ends { visible: seed.marked.visible_end, durable: row.last_offset + 1, unstable: seed.unstable };
+        self.ring.push(&partition, Cached::new(row, batch));
+        let mut state = partition.state.lock();
+        if durability == Durability::Synced || state.unsynced > published {
+            state.unsynced = round.end;
+            drop(state);
+            round.publish.push((partition, ends, batch.len() as i64));
+        } else {
+            drop(state);
+            partition.publish(ends, batch.len() as i64);
+        }
+    }
 }
 
 enum Prepared {
@@ -424,7 +455,7 @@ enum Prepared {
     Duplicate(Appended),
 }
 
-fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
+pub(super) fn add_writes(builder: &mut FrameBuilder, writes: &[Write]) {
     for write in writes {
         match write {
             Write::Put { table, key, value } | Write::PutNew { table, key, value } => builder.put(*table, key, value),
