@@ -65,6 +65,17 @@ impl Handler for Broker {
                 ApiKey::ConsumerGroupDescribe => {
                     answer(request, |h, m| api::consumer_group_describe::handle(self, h, m)).await
                 }
+                ApiKey::AddPartitionsToTxn => {
+                    answer(request, |h, m| api::add_partitions_to_txn::handle(self, h, m)).await
+                }
+                ApiKey::AddOffsetsToTxn => answer(request, |h, m| api::add_offsets_to_txn::handle(self, h, m)).await,
+                ApiKey::EndTxn => answer(request, |h, m| api::end_txn::handle(self, h, m)).await,
+                ApiKey::WriteTxnMarkers => answer(request, |h, m| api::write_txn_markers::handle(self, h, m)).await,
+                ApiKey::TxnOffsetCommit => answer(request, |h, m| api::txn_offset_commit::handle(self, h, m)).await,
+                ApiKey::DescribeTransactions => {
+                    answer(request, |h, m| api::describe_transactions::handle(self, h, m)).await
+                }
+                ApiKey::ListTransactions => answer(request, |h, m| api::list_transactions::handle(self, h, m)).await,
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
         })

@@ -8,6 +8,7 @@ pub mod group;
 pub mod log;
 pub mod settings;
 pub mod topics;
+mod txn;
 
 mod cluster;
 mod dispatch;
@@ -52,7 +53,8 @@ pub struct Broker {
     /// What is stored, and where it is stored.
     pub log: log::Log,
     sessions: fetch_session::Sessions,
-    producer_ids: producer_ids::ProducerIds,
+    producer_ids: Arc<producer_ids::ProducerIds>,
+    transactions: Arc<txn::Transactions>,
 }
 
 impl Broker {
@@ -64,6 +66,8 @@ impl Broker {
         let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
         let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;
         let groups = group::open(&log, &topics, &configs)?;
+        let producer_ids = Arc::new(producer_ids::ProducerIds::default());
+        let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
         let broker = Arc::new(Broker {
             settings,
             cluster_id,
@@ -72,7 +76,8 @@ impl Broker {
             groups,
             log,
             sessions: fetch_session::Sessions::default(),
-            producer_ids: producer_ids::ProducerIds::default(),
+            producer_ids,
+            transactions,
         });
         tokio::runtime::Handle::current().block_on(broker.topics.finish_deletions())?;
         let weak = Arc::downgrade(&broker);

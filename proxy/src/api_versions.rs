@@ -11,7 +11,12 @@ const PRODUCE_LISTED_MIN: i16 = 0;
 
 /// Finalized features (KIP-584): name, lowest and highest level, level in force. `group.version` 1 is KIP-848; consoles
 /// read the version of Kafka off `metadata.version`, and 27 is 4.1-IV1, the protocol that is spoken here.
-const FEATURES: &[(&str, i16, i16, i16)] = &[("group.version", 0, 1, 1), ("metadata.version", 7, 27, 27)];
+const FEATURES: &[(&str, i16, i16, i16)] = &[
+    ("group.version", 0, 1, 1),
+    ("metadata.version", 7, 27, 27),
+    // 2 is KIP-890.
+    ("transaction.version", 0, 2, 2),
+];
 
 /// Answers the request. The response always has header version 0, whatever its own version.
 pub(crate) fn handle(request: Request) -> Result<Response, Error> {

@@ -40,8 +40,8 @@ fn describe(broker: &Broker, topic: &str, index: i32) -> Result<Vec<ProducerStat
             .with_producer_epoch(i32::from(view.epoch))
             .with_last_sequence(view.last_sequence)
             .with_last_timestamp(view.last_timestamp)
-            .with_coordinator_epoch(-1)
-            .with_current_txn_start_offset(-1)
+            .with_coordinator_epoch(view.coordinator_epoch)
+            .with_current_txn_start_offset(view.txn_start)
     };
     Ok(views.into_iter().map(state).collect())
 }

@@ -1,31 +1,51 @@
-//! InitProducerId: ids for idempotent producers.
+//! InitProducerId: ids for idempotent producers, and who has a transactional id.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use krocket_protocol::ErrorCode;
 use krocket_stack::Head;
 
+use super::add_partitions_to_txn::unfenced;
 use crate::Broker;
+use crate::txn::Producer;
 
-/// Hands out a new id. Without a transactional id Kafka ignores the id and epoch that a client brings, too.
-pub(crate) async fn handle(broker: &Broker, _head: Head, request: InitProducerIdRequest) -> InitProducerIdResponse {
+/// First version that tells fencing from a wrong epoch.
+const FENCED_VERSION: i16 = 4;
+
+/// Without a transactional id Kafka hands out a new id whatever a client brings; with one it is the epoch that grows.
+pub(crate) async fn handle(broker: &Broker, head: Head, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let refuse = |code: ErrorCode| {
+        let code = if head.version < FENCED_VERSION { unfenced(code) } else { code };
         InitProducerIdResponse::default()
             .with_error_code(code.code())
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
-    match request.transactional_id {
-        Some(id) if id.is_empty() => return refuse(ErrorCode::InvalidRequest),
-        // Transactions are not served yet. This is the one answer that every client takes as final.
-        Some(_) => return refuse(ErrorCode::TransactionalIdAuthorizationFailed),
-        None => {}
-    }
-    match broker.producer_ids.next(&broker.log).await {
-        Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
-        Err(error) => {
-            tracing::error!(%error, "cannot hand out a producer id");
-            refuse(error.code())
+    let initialised = match request.transactional_id {
+        Some(id) => {
+            let (producer_id, epoch) = (request.producer_id.0, request.producer_epoch);
+            let asks = (producer_id >= 0 && epoch >= 0).then_some(Producer { id: producer_id, epoch });
+            let longest = broker.configs.broker().transaction_max_timeout_ms;
+            if id.is_empty() || (producer_id >= 0) != (epoch >= 0) {
+                Err(ErrorCode::InvalidRequest)
+            } else if !(1..=longest).contains(&request.transaction_timeout_ms) {
+                Err(ErrorCode::InvalidTransactionTimeout)
+            } else {
+                broker.transactions.init(&id, request.transaction_timeout_ms, asks).await
+            }
         }
+        None => match broker.producer_ids.next(&broker.log).await {
+            Ok(id) => Ok(Producer { id, epoch: 0 }),
+            Err(error) => {
+                tracing::error!(%error, "cannot hand out a producer id");
+                Err(error.code())
+            }
+        },
+    };
+    match initialised {
+        Ok(Producer { id, epoch }) => {
+            InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(epoch)
+        }
+        Err(code) => refuse(code),
     }
 }
 
@@ -33,7 +53,7 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: InitProducerId
 mod tests {
     use krocket_protocol::ApiKey;
 
-    use super::super::testing::{TestBroker, text};
+    use super::super::testing::TestBroker;
     use super::*;
 
     #[tokio::test]
@@ -48,16 +68,6 @@ mod tests {
                 assert!(seen.insert(response.producer_id.0), "{:?} again", response.producer_id);
             }
             broker = broker.restart().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn transactional_ids_are_refused() {
-        let broker = TestBroker::start().await;
-        for (id, code) in [("", ErrorCode::InvalidRequest), ("t", ErrorCode::TransactionalIdAuthorizationFailed)] {
-            let request = InitProducerIdRequest::default().with_transactional_id(Some(text(id).into()));
-            let response: InitProducerIdResponse = broker.ask(ApiKey::InitProducerId, 4, request).await;
-            assert_eq!((response.error_code, response.producer_id.0), (code.code(), -1));
         }
     }
 }

@@ -38,6 +38,7 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: OffsetCommitReq
         epoch: request.generation_id_or_member_epoch,
         version: head.version,
         retention_ms: request.retention_time_ms,
+        transactional: false,
         partitions,
     };
     let results = if commit.partitions.is_empty() {

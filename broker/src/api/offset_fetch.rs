@@ -18,13 +18,14 @@ const GROUP_ERROR_VERSION: i16 = 2;
 
 type Wanted = Option<Vec<(String, Vec<i32>)>>;
 
-/// Answers OffsetFetch. `require_stable` holds by itself: what can be read is on disk, and no transaction can be open.
+/// Answers OffsetFetch. What can be read is on disk; where `require_stable` asks for it, offsets that an open transaction
+/// may change are not told (KIP-447).
 pub(crate) async fn handle(broker: &Broker, head: Head, request: OffsetFetchRequest) -> OffsetFetchResponse {
     if head.version < BATCH_VERSION {
         let wanted: Wanted = request
             .topics
             .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
-        return one_group(broker, head.version, &request.group_id, wanted);
+        return one_group(broker, head.version, &request.group_id, wanted, request.require_stable);
     }
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
@@ -33,7 +34,12 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: OffsetFetchRequ
             .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
         let member = group.member_id.as_deref();
         let response = match fetch(broker, &group.group_id, member, group.member_epoch, wanted) {
-            Ok(offsets) => OffsetFetchResponseGroup::default().with_topics(topics(offsets)),
+            Ok(offsets) => {
+                let unstable = |topic: &str, index| {
+                    request.require_stable && broker.transactions.is_unstable(&group.group_id, topic, index)
+                };
+                OffsetFetchResponseGroup::default().with_topics(topics(offsets, unstable))
+            }
             Err(code) => OffsetFetchResponseGroup::default().with_error_code(code.code()),
         };
         groups.push(response.with_group_id(group.group_id));
@@ -59,7 +65,13 @@ fn fetch(
     Ok(offsets)
 }
 
-fn one_group(broker: &Broker, version: i16, group: &GroupId, wanted: Wanted) -> OffsetFetchResponse {
+fn one_group(
+    broker: &Broker,
+    version: i16,
+    group: &GroupId,
+    wanted: Wanted,
+    require_stable: bool,
+) -> OffsetFetchResponse {
     let asked = wanted.clone().unwrap_or_default();
     let (offsets, error) = match fetch(broker, group, None, -1, wanted) {
         Ok(offsets) => (offsets, 0),
@@ -71,37 +83,41 @@ fn one_group(broker: &Broker, version: i16, group: &GroupId, wanted: Wanted) -> 
         }
         Err(code) => return OffsetFetchResponse::default().with_error_code(code.code()),
     };
-    let partition = |(index, offset): (i32, Option<Offset>)| {
-        let (offset, leader_epoch, metadata) = fields(offset);
+    let partition = |topic: &str, index: i32, offset: Option<Offset>| {
+        let unstable = require_stable && broker.transactions.is_unstable(group, topic, index);
+        let error = if unstable { ErrorCode::UnstableOffsetCommit.code() } else { error };
+        let (offset, leader_epoch, metadata) = fields(offset.filter(|_| !unstable));
         OffsetFetchResponsePartition::default()
             .with_partition_index(index)
             .with_committed_offset(offset)
             .with_committed_leader_epoch(leader_epoch)
             .with_metadata(Some(metadata))
-            .with_error_code(if version < GROUP_ERROR_VERSION { error } else { 0 })
+            .with_error_code(error)
     };
     let topic = |(topic, partitions): (String, Vec<_>)| {
-        OffsetFetchResponseTopic::default()
-            .with_name(name(topic))
-            .with_partitions(partitions.into_iter().map(partition).collect())
+        let partitions = partitions.into_iter().map(|(index, offset)| partition(&topic, index, offset)).collect();
+        OffsetFetchResponseTopic::default().with_name(name(topic)).with_partitions(partitions)
     };
     OffsetFetchResponse::default().with_topics(offsets.into_iter().map(topic).collect())
 }
 
-fn topics(offsets: CommittedOffsets) -> Vec<OffsetFetchResponseTopics> {
-    let partition = |(index, offset): (i32, Option<Offset>)| {
-        let (offset, leader_epoch, metadata) = fields(offset);
+fn topics(offsets: CommittedOffsets, unstable: impl Fn(&str, i32) -> bool) -> Vec<OffsetFetchResponseTopics> {
+    let partition = |topic: &str, index: i32, offset: Option<Offset>| {
+        let unstable = unstable(topic, index);
+        let (offset, leader_epoch, metadata) = fields(offset.filter(|_| !unstable));
         OffsetFetchResponsePartitions::default()
             .with_partition_index(index)
             .with_committed_offset(offset)
             .with_committed_leader_epoch(leader_epoch)
             .with_metadata(Some(metadata))
+            .with_error_code(if unstable { ErrorCode::UnstableOffsetCommit.code() } else { 0 })
     };
     let topic = |(topic, partitions): (String, Vec<_>)| {
+        let partitions = partitions.into_iter().map(|(index, offset)| partition(&topic, index, offset)).collect();
         OffsetFetchResponseTopics::default()
             .with_name(name(topic))
             .with_topic_id(Uuid::nil())
-            .with_partitions(partitions.into_iter().map(partition).collect())
+            .with_partitions(partitions)
     };
     offsets.into_iter().map(topic).collect()
 }

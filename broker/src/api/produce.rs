@@ -19,6 +19,7 @@ use tokio::time::{Sleep, sleep};
 use crate::Broker;
 use crate::log::{Append, AppendError, Appending, Durability, MAX_DECOMPRESSED};
 use crate::topics::{Topic, TopicConfig};
+use crate::txn::Named;
 
 /// First version that may carry zstd (KIP-110).
 const ZSTD_VERSION: i16 = 7;
@@ -30,9 +31,14 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Validates and queues every batch before the first wait, so that requests of a connection stay in order; then waits.
 pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response, Error> {
     let (head, request) = request.into_produce()?;
-    let asked = Asked { version: head.version, acks: request.acks, internal: head.connection.is_internal() };
+    let asked = Asked {
+        version: head.version,
+        acks: request.acks,
+        internal: head.connection.is_internal(),
+        transactional_id: request.transactional_id.map(|id| id.0),
+    };
     let started: Vec<_> =
-        request.topics.into_iter().map(|topic| start_topic(broker, asked, topic)).collect();
+        request.topics.into_iter().map(|topic| start_topic(broker, &asked, topic)).collect();
     if request.acks == 0 {
         return finish_unanswered(started).await;
     }
@@ -72,12 +78,12 @@ async fn finish_unanswered(started: Vec<StartedTopic>) -> Result<Response, Error
 }
 
 /// What holds for all partitions of a request.
-#[derive(Clone, Copy)]
 struct Asked {
     version: i16,
     acks: i16,
     /// By a layer or worker of krocket.
     internal: bool,
+    transactional_id: Option<StrBytes>,
 }
 
 struct StartedTopic {
@@ -133,7 +139,7 @@ impl From<AppendError> for Refusal {
     }
 }
 
-fn start_topic(broker: &Broker, asked: Asked, topic: ProduceTopic) -> StartedTopic {
+fn start_topic(broker: &Broker, asked: &Asked, topic: ProduceTopic) -> StartedTopic {
     let by_id = asked.version >= TOPIC_ID_VERSION;
     let found = if by_id { broker.topics.by_id(topic.id) } else { broker.topics.get(&topic.name) };
     let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
@@ -151,7 +157,7 @@ fn start_topic(broker: &Broker, asked: Asked, topic: ProduceTopic) -> StartedTop
 
 fn start_partition(
     broker: &Broker,
-    asked: Asked,
+    asked: &Asked,
     topic: &Topic,
     data: ProducePartition,
 ) -> Result<Started, Refusal> {
@@ -168,9 +174,16 @@ fn start_partition(
         .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition"))?;
     let now_ms = broker.log.clock().now_ms();
     let (batch, header) = check(asked, data.records, &config, now_ms)?;
-    let append =
-        Append { partition, batch, header, durability, notes: data.notes };
-    let appending = broker.log.append(append);
+    let appending = if header.is_transactional() {
+        let named = || Named { topic: topic.name.clone(), index: data.index, partition: partition.clone() };
+        let append = || {
+            let (partition, notes) = (partition.clone(), data.notes);
+            broker.log.append(Append { partition, batch, header, durability, notes })
+        };
+        broker.transactions.admit(asked.transactional_id.as_deref(), &header, asked.version, named, append)?
+    } else {
+        broker.log.append(Append { partition, batch, header, durability, notes: data.notes })
+    };
     Ok(Started::Queued { index: data.index, log_append_time: config.log_append_time, appending })
 }
 
@@ -178,7 +191,7 @@ fn start_partition(
 ///
 /// Every record is walked, compressed or not, as Kafka does: whatever is in the log can be read by every client. The
 /// walk streams and costs a fraction of what compressing did; memory is bounded whatever the batch claims.
-fn check(asked: Asked, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
+fn check(asked: &Asked, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
     if batch.is_empty() {
         return Err(Refusal::new(ErrorCode::InvalidRecord, "a partition without a record batch"));
     }
@@ -201,9 +214,6 @@ fn check(asked: Asked, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> R
     let header = &mut validated.header;
     if header.base_offset != 0 {
         return Err(Refusal::new(ErrorCode::InvalidRecord, format!("base offset {}: 0 was expected", header.base_offset)));
-    }
-    if header.is_transactional() {
-        return Err(Refusal::new(ErrorCode::InvalidTxnState, "transactions are not served yet"));
     }
     if header.codec() == Some(Codec::Zstd) && asked.version < ZSTD_VERSION {
         let message = format!("zstd needs Produce version {ZSTD_VERSION}");

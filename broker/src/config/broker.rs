@@ -119,6 +119,12 @@ static OWN: &[ConfigDef] = &[
         "10080",
         "How long the committed offsets of a group without members are kept, minutes.",
     ),
+    row(
+        "transaction.max.timeout.ms",
+        COUNT,
+        "900000",
+        "The longest transaction.timeout.ms that a producer may ask for.",
+    ),
 ];
 
 /// Every broker config, by name: the defaults that topics inherit, and the broker's own.
@@ -179,6 +185,8 @@ pub struct BrokerConfig {
     pub offsets_retention_ms: i64,
     /// offsets.retention.check.interval.ms
     pub offsets_retention_check_interval_ms: i64,
+    /// transaction.max.timeout.ms.
+    pub transaction_max_timeout_ms: i32,
 }
 
 impl BrokerConfig {
@@ -213,6 +221,7 @@ impl BrokerConfig {
             offset_metadata_max_bytes: size("offset.metadata.max.bytes"),
             offsets_retention_ms: value("offsets.retention.minutes").long() * 60_000,
             offsets_retention_check_interval_ms: value("offsets.retention.check.interval.ms").long(),
+            transaction_max_timeout_ms: value("transaction.max.timeout.ms").int(),
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Commit {
     pub version: i16,
     /// Retention the client asks for, ms; negative for none.
     pub retention_ms: i64,
+    /// In a transaction: a producer speaks, and may know no member.
+    pub transactional: bool,
     /// What to commit.
     pub partitions: Vec<CommitPartition>,
 }
@@ -54,10 +56,11 @@ impl GroupState {
         }
         match &mut self.kind {
             Kind::Classic(group) => {
-                group.validate_commit(ctx, &commit.member_id, commit.instance_id.as_deref(), commit.epoch)?;
+                let Commit { member_id, epoch, transactional, .. } = &commit;
+                group.validate_commit(ctx, member_id, commit.instance_id.as_deref(), *epoch, *transactional)?;
             }
             Kind::Consumer(group) => {
-                let allowed = group.validate_commit(&commit.member_id, commit.epoch, commit.version)?;
+                let allowed = group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
                 commit.partitions.iter().try_for_each(|p| allowed(p.topic_id, p.partition))?;
             }
         }

@@ -19,7 +19,7 @@ use super::error::Refusal;
 use super::handle::{Durable, Env, Group, borrow};
 use super::journal::{Journal, JournalError};
 use super::metrics::METRICS;
-use super::offsets::Offset;
+use super::offsets::{Offset, OffsetChange};
 use super::persist;
 use super::settings::GroupSettings;
 use super::state::GroupState;
@@ -229,6 +229,29 @@ impl Coordinator {
             result.inspect_err(|code| tracing::debug!(group, member, epoch, ?code, "offset commit refused"))?;
         durable.wait().await?;
         Ok(results)
+    }
+
+    /// TxnOffsetCommit: checks as for a commit, and gives what is to be committed with the transaction.
+    pub(crate) async fn stage_offsets(
+        &self,
+        group: &str,
+        commit: Commit,
+    ) -> Result<(Vec<Result<(), ErrorCode>>, Vec<OffsetChange>), ErrorCode> {
+        check_group_id(group)?;
+        if commit.epoch >= 0 && self.find(group).is_none() {
+            return Err(ErrorCode::IllegalGeneration);
+        }
+        let (staged, durable) = self.run(group, |state, ctx| {
+            let results = state.commit(ctx, commit)?;
+            Ok((results, std::mem::take(&mut ctx.offsets)))
+        });
+        durable.wait().await?;
+        staged
+    }
+
+    /// Shows offsets that a transaction has just committed: they are in the log already.
+    pub(crate) fn adopt_offsets(&self, group: &str, changes: Vec<OffsetChange>) {
+        let ((), _) = self.run(group, |state, _| changes.into_iter().for_each(|change| state.offsets.apply(change)));
     }
 
     /// OffsetFetch of these partitions, or of all that the group has. An offset that isn't there is None.

@@ -36,6 +36,8 @@ pub use coordinator::{CommittedOffsets, Coordinator};
 pub use error::Refusal;
 pub use journal::{Journal, JournalError, Rows, Write};
 pub use offsets::Offset;
+pub(crate) use offsets::OffsetChange;
+pub(crate) use persist::{offset_key, split_key, split_offset_key};
 pub use open::open;
 pub use settings::{GroupSettings, MigrationPolicy};
 pub use topics::TopicImage;

@@ -28,7 +28,7 @@ pub struct Offset {
 const FORMAT: u8 = 1;
 
 impl Offset {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = vec![FORMAT];
         out.extend(self.offset.to_be_bytes());
         out.extend(self.leader_epoch.to_be_bytes());
@@ -39,7 +39,7 @@ impl Offset {
         out
     }
 
-    pub(super) fn decode(mut input: &[u8]) -> Option<Offset> {
+    pub(crate) fn decode(mut input: &[u8]) -> Option<Offset> {
         if input.try_get_u8().ok()? != FORMAT {
             return None;
         }
@@ -64,14 +64,14 @@ impl Offset {
 
 /// A change to one offset; None removes it.
 #[derive(Clone, Debug)]
-pub(super) struct OffsetChange {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) offset: Option<Offset>,
+pub(crate) struct OffsetChange {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: Option<Offset>,
 }
 
 impl OffsetChange {
-    pub(super) fn write(&self, group: &str) -> Write {
+    pub(crate) fn write(&self, group: &str) -> Write {
         let key = persist::offset_key(group, &self.topic, self.partition);
         match &self.offset {
             Some(offset) => Write::Put { table: crate::log::tables::OFFSETS, key, value: offset.encode() },

@@ -36,7 +36,7 @@ fn key(group: &str, kind: u8, rest: &str) -> Vec<u8> {
     key
 }
 
-pub(super) fn offset_key(group: &str, topic: &str, partition: i32) -> Vec<u8> {
+pub(crate) fn offset_key(group: &str, topic: &str, partition: i32) -> Vec<u8> {
     let mut key = prefix(group);
     key.extend(topic.as_bytes());
     key.extend(partition.to_be_bytes());
@@ -44,14 +44,14 @@ pub(super) fn offset_key(group: &str, topic: &str, partition: i32) -> Vec<u8> {
 }
 
 /// The group of a key and what follows it.
-pub(super) fn split_key(key: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn split_key(key: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = key.split_first_chunk::<4>()?;
     let (group, rest) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
     Some((std::str::from_utf8(group).ok()?, rest))
 }
 
 /// The topic and partition in an offset's key, without its group.
-pub(super) fn split_offset_key(rest: &[u8]) -> Option<(&str, i32)> {
+pub(crate) fn split_offset_key(rest: &[u8]) -> Option<(&str, i32)> {
     let (topic, partition) = rest.split_last_chunk::<4>()?;
     Some((std::str::from_utf8(topic).ok()?, i32::from_be_bytes(*partition)))
 }

@@ -216,6 +216,7 @@ impl Harness {
             epoch,
             version,
             retention_ms: -1,
+            transactional: false,
             partitions: vec![CommitPartition {
                 topic: topic.to_owned(),
                 topic_id: id_of(topic),

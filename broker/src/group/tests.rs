@@ -89,6 +89,7 @@ fn commit(epoch: i32, member: &str, offset: i64) -> Commit {
         epoch,
         version: 9,
         retention_ms: -1,
+        transactional: false,
         partitions: vec![CommitPartition {
             topic: "t".to_owned(),
             topic_id: id_of("t"),

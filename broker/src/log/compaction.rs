@@ -96,14 +96,17 @@ struct Plan {
     first_dirty: i64,
     end: i64,
     checkpoint: Checkpoint,
-    /// Transactions whose records nobody is to see.
-    aborted: Vec<Aborted>,
+    /// Transactions whose records nobody is to see, by producer and ascending.
+    aborted: HashMap<i64, Vec<Aborted>>,
 }
 
 impl Plan {
     fn is_aborted(&self, row: &BatchRow) -> bool {
         row.attributes & ATTRIBUTE_TRANSACTIONAL != 0
-            && self.aborted.iter().any(|aborted| aborted.holds(row.producer_id, row.base_offset))
+            && self.aborted.get(&row.producer_id).is_some_and(|aborted| {
+                let at = aborted.partition_point(|one| one.last_offset < row.base_offset);
+                aborted.get(at).is_some_and(|one| one.first_offset <= row.base_offset)
+            })
     }
 }
 
@@ -233,7 +236,10 @@ impl Shared {
                 return Ok(None);
             }
         }
-        let aborted = self.aborted(partition, start, end)?;
+        let mut aborted: HashMap<i64, Vec<Aborted>> = HashMap::new();
+        for one in self.aborted(partition, start, end)? {
+            aborted.entry(one.producer_id).or_default().push(one);
+        }
         Ok(Some(Plan { start, first_dirty, end, checkpoint, aborted }))
     }
 

@@ -244,7 +244,13 @@ impl Log {
         if state.producers.is_none() {
             state.producers = Some(Box::new(self.0.load_producers(partition.id)?));
         }
-        Ok(state.producers.as_ref().map(|tracked| tracked.producers.views()).unwrap_or_default())
+        let mut views = state.producers.as_ref().map(|tracked| tracked.producers.views()).unwrap_or_default();
+        for view in &mut views {
+            if let Some(open) = state.open.get(&view.producer_id) {
+                (view.txn_start, view.coordinator_epoch) = (open.first_offset, COORDINATOR_EPOCH);
+            }
+        }
+        Ok(views)
     }
 
     /// Starts the thread that applies retention and compaction and gives space back. `jobs` tells what there is to keep

@@ -117,6 +117,10 @@ pub struct ProducerView {
     pub last_sequence: i32,
     /// Timestamp of its last batch, -1 for none.
     pub last_timestamp: i64,
+    /// Of the coordinator that ended its last transaction, -1 for none.
+    pub coordinator_epoch: i32,
+    /// Where its open transaction begins, -1 for none.
+    pub txn_start: i64,
 }
 
 /// All producers of one partition.
@@ -225,6 +229,8 @@ impl Producers {
                 epoch: producer.epoch,
                 last_sequence: producer.batches.last().map_or(-1, |batch| batch.last_sequence),
                 last_timestamp: producer.batches.last().map_or(-1, |batch| batch.timestamp),
+                coordinator_epoch: -1,
+                txn_start: -1,
             })
             .collect();
         views.sort_unstable_by_key(|view| view.producer_id);

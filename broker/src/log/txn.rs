@@ -120,11 +120,6 @@ fn key(partition: PartitionId, number: i64) -> Vec<u8> {
 }
 
 impl Aborted {
-    /// True for a batch of this transaction.
-    pub(super) fn holds(&self, producer_id: i64, offset: i64) -> bool {
-        self.producer_id == producer_id && (self.first_offset..self.last_offset).contains(&offset)
-    }
-
     /// Nobody needs to be told any more.
     pub(super) fn delete(partition: PartitionId, marker: i64) -> Write {
         Write::Delete { table: tables::TXN_ABORTED, key: key(partition, marker) }

@@ -115,6 +115,21 @@ pub(super) const INIT_PRODUCER_ID: Schema = Schema {
     ],
 };
 
+pub(super) const WRITE_TXN_MARKERS: Schema = Schema {
+    flexible: 1,
+    fields: &[array(
+        "Markers",
+        &[
+            int64("ProducerId"),
+            int16("ProducerEpoch"),
+            int8("TransactionResult"),
+            array("Topics", &[string("Name"), array_of("PartitionIndexes", &INT32)]),
+            int32("CoordinatorEpoch"),
+            int8("TransactionVersion").since(2),
+        ],
+    )],
+};
+
 pub(super) const OFFSET_FOR_LEADER_EPOCH: Schema = Schema {
     flexible: 4,
     fields: &[

@@ -238,6 +238,7 @@ pub fn schema(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::AddPartitionsToTxn => &data::ADD_PARTITIONS_TO_TXN,
         ApiKey::AddOffsetsToTxn => &data::ADD_OFFSETS_TO_TXN,
         ApiKey::EndTxn => &data::END_TXN,
+        ApiKey::WriteTxnMarkers => &data::WRITE_TXN_MARKERS,
         ApiKey::TxnOffsetCommit => &data::TXN_OFFSET_COMMIT,
         ApiKey::ShareFetch => &data::SHARE_FETCH,
         ApiKey::ShareAcknowledge => &data::SHARE_ACKNOWLEDGE,

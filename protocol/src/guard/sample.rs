@@ -170,6 +170,7 @@ macro_rules! for_each_request {
             AddPartitionsToTxn => AddPartitionsToTxnRequest,
             AddOffsetsToTxn => AddOffsetsToTxnRequest,
             EndTxn => EndTxnRequest,
+            WriteTxnMarkers => WriteTxnMarkersRequest,
             TxnOffsetCommit => TxnOffsetCommitRequest,
             ShareFetch => ShareFetchRequest,
             ShareAcknowledge => ShareAcknowledgeRequest,

@@ -109,17 +109,22 @@ impl ClassicGroup {
         id: &str,
         instance: Option<&str>,
         generation: i32,
+        transactional: bool,
     ) -> Result<(), ErrorCode> {
         // Nobody manages the group: an administrator, or a consumer that assigns itself.
         if generation < 0 && self.state == State::Empty {
             return Ok(());
         }
         if generation < 0 && id.is_empty() && instance.is_none() {
-            return Err(ErrorCode::UnknownMemberId);
+            // A producer that was not told of the consumer's group (before KIP-447) is fenced by its transactional id.
+            return if transactional { Ok(()) } else { Err(ErrorCode::UnknownMemberId) };
         }
         self.validate_member(id, instance)?;
         if generation != self.generation {
             return Err(ErrorCode::IllegalGeneration);
+        }
+        if transactional {
+            return Ok(());
         }
         if self.state == State::CompletingRebalance {
             return Err(ErrorCode::RebalanceInProgress);

@@ -191,13 +191,14 @@ impl ConsumerGroup {
         id: &str,
         epoch: i32,
         version: i16,
+        transactional: bool,
     ) -> Result<impl Fn(Uuid, i32) -> Result<(), ErrorCode> + use<'_>, ErrorCode> {
         let member = match self.members.get(id) {
-            None if epoch < 0 && self.members.is_empty() => None,
+            None if epoch < 0 && (self.members.is_empty() || transactional && id.is_empty()) => None,
             member => Some(member.ok_or(ErrorCode::UnknownMemberId)?),
         };
         if let Some(member) = member {
-            if member.classic.is_none() && version < 9 {
+            if member.classic.is_none() && version < 9 && !transactional {
                 return Err(ErrorCode::UnsupportedVersion);
             }
             if epoch > member.epoch {
