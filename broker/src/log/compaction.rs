@@ -104,7 +104,7 @@ impl Plan {
     fn is_aborted(&self, row: &BatchRow) -> bool {
         row.attributes & ATTRIBUTE_TRANSACTIONAL != 0
             && self.aborted.get(&row.producer_id).is_some_and(|aborted| {
-                let at = aborted.partition_point(|one| one.last_offset < row.base_offset);
+                let at = aborted.partition_point(|one| one.last_offset <= row.base_offset);
                 aborted.get(at).is_some_and(|one| one.first_offset <= row.base_offset)
             })
     }
