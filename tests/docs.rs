@@ -8,7 +8,6 @@ use kafka_protocol::messages::ApiKey;
 use krocket_broker::config::{ConfigDef, Promise, broker, group, topic};
 use krocket_protocol::api::{TABLE, served};
 
-const TRANSACTIONS: &str = "Kafka transactions are not served yet";
 const SECURITY: &str = "authentication and ACLs are not served yet";
 const QUOTAS: &str = "quotas are not served yet";
 const SHARE: &str = "share groups are not served yet";
@@ -20,11 +19,6 @@ const TELEMETRY: &str = "client metrics (KIP-714) are not collected; clients do 
 /// Every API of the protocol that is not served, and why.
 const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::SaslHandshake, SECURITY),
-    (ApiKey::AddPartitionsToTxn, TRANSACTIONS),
-    (ApiKey::AddOffsetsToTxn, TRANSACTIONS),
-    (ApiKey::EndTxn, TRANSACTIONS),
-    (ApiKey::WriteTxnMarkers, TRANSACTIONS),
-    (ApiKey::TxnOffsetCommit, TRANSACTIONS),
     (ApiKey::DescribeAcls, SECURITY),
     (ApiKey::CreateAcls, SECURITY),
     (ApiKey::DeleteAcls, SECURITY),
@@ -49,8 +43,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::BrokerRegistration, BROKERS),
     (ApiKey::BrokerHeartbeat, BROKERS),
     (ApiKey::UnregisterBroker, QUORUM),
-    (ApiKey::DescribeTransactions, TRANSACTIONS),
-    (ApiKey::ListTransactions, TRANSACTIONS),
     (ApiKey::AllocateProducerIds, BROKERS),
     (ApiKey::ControllerRegistration, BROKERS),
     (ApiKey::GetTelemetrySubscriptions, TELEMETRY),

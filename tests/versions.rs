@@ -66,6 +66,7 @@ async fn every_api_answers_at_every_version() {
     topics(&mut asker).await;
     cluster(&mut asker).await;
     groups(&mut asker).await;
+    transactions(&mut asker).await;
     assert_eq!(asker.broken, Vec::<String>::new());
     let table: BTreeSet<i16> = api::TABLE.iter().map(|api| api.key as i16).collect();
     assert_eq!(asker.asked, table, "an API of the table is not asked here");
@@ -233,6 +234,54 @@ async fn cluster(asker: &mut Asker) {
         .await;
     asker.every(|_| ListPartitionReassignmentsRequest::default().with_topics(None).with_timeout_ms(5000)).await;
     asker.every(|_| ListConfigResourcesRequest::default()).await;
+}
+
+async fn transactions(asker: &mut Asker) {
+    let id = || TransactionalId(text("every-version-txn"));
+    asker
+        .every(|version| {
+            let topics = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+                .with_name(topic())
+                .with_partitions(vec![0]);
+            let request = AddPartitionsToTxnRequest::default();
+            if version < 4 {
+                return request.with_v3_and_below_transactional_id(id()).with_v3_and_below_topics(vec![topics]);
+            }
+            let asked = add_partitions_to_txn_request::AddPartitionsToTxnTransaction::default()
+                .with_transactional_id(id())
+                .with_topics(vec![topics]);
+            request.with_transactions(vec![asked])
+        })
+        .await;
+    asker.every(|_| AddOffsetsToTxnRequest::default().with_transactional_id(id()).with_group_id(group())).await;
+    asker.every(|_| EndTxnRequest::default().with_transactional_id(id())).await;
+    asker
+        .every(|_| {
+            let marked = write_txn_markers_request::WritableTxnMarkerTopic::default()
+                .with_name(topic())
+                .with_partition_indexes(vec![0, 1]);
+            let marker = write_txn_markers_request::WritableTxnMarker::default().with_topics(vec![marked]);
+            WriteTxnMarkersRequest::default().with_markers(vec![marker])
+        })
+        .await;
+    asker
+        .every(|_| {
+            let committed = txn_offset_commit_request::TxnOffsetCommitRequestTopic::default()
+                .with_name(topic())
+                .with_partitions(vec![txn_offset_commit_request::TxnOffsetCommitRequestPartition::default()]);
+            TxnOffsetCommitRequest::default()
+                .with_transactional_id(id())
+                .with_group_id(group())
+                .with_topics(vec![committed])
+        })
+        .await;
+    asker.every(|_| DescribeTransactionsRequest::default().with_transactional_ids(vec![id()])).await;
+    asker
+        .every(|version| {
+            let request = ListTransactionsRequest::default().with_state_filters(vec![text("Ongoing"), text("Odd")]);
+            if version >= 2 { request.with_transactional_id_pattern(Some(text("every.*"))) } else { request }
+        })
+        .await;
 }
 
 async fn groups(asker: &mut Asker) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use krocket_protocol::StrBytes;
 use krocket_protocol::chunk::FileSlice;
-use krocket_stack::ledger::{PartitionInfo, StoredBatch, TopicInfo, Watching};
+use krocket_stack::ledger::{Fate, PartitionInfo, StoredBatch, TopicInfo, Watching};
 use krocket_stack::{BoxFuture, Ledger, LedgerError, Row, Written};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -81,6 +81,7 @@ impl Ledger for Broker {
             log_start: partition.log_start(),
             high_watermark: partition.high_watermark(),
             end: partition.durable_end(),
+            last_stable: partition.last_stable_offset(),
         })
     }
 
@@ -162,6 +163,11 @@ impl Ledger for Broker {
             len: (range.end - range.start) as usize,
         };
         part.read().map(Some).map_err(failed)
+    }
+
+    fn fate(&self, partition: PartitionId, offset: i64) -> Result<Fate, LedgerError> {
+        let partition = self.opened(partition)?;
+        self.log.fate(&partition, offset).map_err(failed)
     }
 
     fn watch(&self, partitions: &[PartitionId]) -> Box<dyn Watching> {

@@ -31,6 +31,15 @@ pub fn numbered(header: &BatchHeader, place: i32) -> Option<Numbered> {
     header.has_producer().then_some((header.producer_id, header.producer_epoch, sequence))
 }
 
+/// Commands count at once, whatever becomes of a transaction around them: they are not taken in one.
+pub fn outside_of_transactions(header: &BatchHeader, place: i32, name: &str) -> Result<(), Refusal> {
+    if header.is_transactional() {
+        let message = format!("{name} in a Kafka transaction: send it outside of one, it counts at once");
+        return Err(Refusal::record(place, message));
+    }
+    Ok(())
+}
+
 /// Text of a header; the last of a name counts. A refusal where it is null or not UTF-8.
 pub fn text<'a>(record: &Record<'a>, place: i32, name: &str) -> Result<Option<&'a str>, Refusal> {
     let Some(value) = record.header(name.as_bytes()) else { return Ok(None) };

@@ -74,6 +74,19 @@ pub struct PartitionInfo {
     pub high_watermark: i64,
     /// End of what is as durable as its producer asked for, hidden records included.
     pub end: i64,
+    /// End of what no open transaction has yet to decide about.
+    pub last_stable: i64,
+}
+
+/// What a transaction makes of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It counts, or is in no transaction.
+    Committed,
+    /// The transaction is not over.
+    Open,
+    /// It never counts.
+    Aborted,
 }
 
 /// A batch in the log with what is hidden in it.
@@ -155,6 +168,9 @@ pub trait Ledger: Send + Sync + 'static {
         offset: i64,
         range: std::ops::Range<u32>,
     ) -> Result<Option<Bytes>, LedgerError>;
+
+    /// What the transaction, if any, of the batch that holds this offset makes of it.
+    fn fate(&self, partition: PartitionId, offset: i64) -> Result<Fate, LedgerError>;
 
     /// Watches partitions for changes.
     fn watch(&self, partitions: &[PartitionId]) -> Box<dyn Watching>;

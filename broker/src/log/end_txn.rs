@@ -86,8 +86,10 @@ impl Writer {
         }
         self.tracked(&partition, &mut state)?;
         let now_ms = self.shared.clock.now_ms();
-        let Some(open) = state.open.remove(&marker.producer_id) else { return Ok(None) };
+        let Some(open) = state.open.get(&marker.producer_id).copied() else { return Ok(None) };
         let base_offset = partition.log_end();
+        let unparked = if marker.commit { Vec::new() } else { self.shared.unpark(partition.id, marker.producer_id, &open)? };
+        state.open.remove(&marker.producer_id);
         let unstable = first_unstable(&state.open);
         writes.push(Open::delete(partition.id, marker.producer_id));
         if !marker.commit {
@@ -95,6 +97,7 @@ impl Writer {
             let aborted = Aborted { producer_id, first_offset, last_offset: base_offset };
             writes.push(aborted.put(partition.id, unstable.min(base_offset + 1)));
             partition.note_abort(base_offset);
+            writes.extend(unparked);
         }
         let batch = marker.batch(now_ms);
         let header = BatchHeader::read(&batch).map_err(|error| StorageError { message: error.to_string(), passing: false })?;

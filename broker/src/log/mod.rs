@@ -41,6 +41,7 @@ use std::thread::JoinHandle;
 
 use dashmap::DashMap;
 use krocket_protocol::records::batch::ATTRIBUTE_CONTROL;
+use krocket_stack::ledger::Fate;
 use krocket_store::{Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -211,6 +212,11 @@ impl Log {
     /// Aborted transactions that have records at `from..up_to`. Reads the index.
     pub fn aborted(&self, partition: &Partition, from: i64, up_to: i64) -> Result<Vec<Aborted>, StorageError> {
         Ok(self.0.aborted(partition, from, up_to)?)
+    }
+
+    /// What the transaction of the batch that holds this offset makes of it. Reads the index.
+    pub(crate) fn fate(&self, partition: &Partition, offset: i64) -> Result<Fate, StorageError> {
+        Ok(self.0.fate(partition, offset)?)
     }
 
     /// The value of a key.

@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use krocket_protocol::records::batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL};
 use krocket_protocol::records::{BatchBuilder, LastOffset};
+use krocket_stack::ledger::Fate;
+use krocket_stack::ledger::tables::{DUE, PARKED};
 use krocket_store::IndexError;
 
 use super::append::Write;
+use super::marks::HIDDEN;
 use super::partition::{Partition, PartitionId};
 use super::{Shared, tables};
 
@@ -179,6 +182,42 @@ impl Shared {
             }
         }
         Ok(found)
+    }
+
+    /// What a batch's transaction makes of it. The index knows of the end at once: it is open, or it is told how it ended.
+    pub(super) fn fate(&self, partition: &Partition, offset: i64) -> Result<Fate, IndexError> {
+        let Some(row) = self.index.batch(partition.id, offset)? else { return Ok(Fate::Committed) };
+        if row.base_offset > offset || row.attributes & ATTRIBUTE_TRANSACTIONAL == 0 {
+            return Ok(Fate::Committed);
+        }
+        let open = self.index.get(tables::TXN_OPEN, &key(partition.id, row.producer_id))?;
+        if open.and_then(|open| Open::decode(&open)).is_some_and(|open| open.first_offset <= row.base_offset) {
+            return Ok(Fate::Open);
+        }
+        let aborted = self.aborted(partition, row.last_offset, row.last_offset + 1)?;
+        let ours = |one: &Aborted| one.producer_id == row.producer_id && one.first_offset <= row.base_offset;
+        Ok(if aborted.iter().any(ours) { Fate::Aborted } else { Fate::Committed })
+    }
+
+    /// Deletions of what a transaction has parked: an abort takes that back.
+    pub(super) fn unpark(&self, id: PartitionId, producer_id: i64, open: &Open) -> Result<Vec<Write>, IndexError> {
+        let mut writes = Vec::new();
+        for row in self.index.batches(id, open.first_offset) {
+            let row = row?;
+            if row.producer_id != producer_id || row.flags & HIDDEN == 0 {
+                continue;
+            }
+            for parked in self.index.scan_from(PARKED, &key(id, row.base_offset)) {
+                let (parked, due) = parked?;
+                if parked > key(id, row.last_offset) {
+                    break;
+                }
+                let [partition, offset] = [&parked[..4], &parked[4..]];
+                writes.push(Write::Delete { table: DUE, key: [partition, &due, offset].concat() });
+                writes.push(Write::Delete { table: PARKED, key: parked });
+            }
+        }
+        Ok(writes)
     }
 
     /// Deletions of what is known of transactions that were aborted below `log_start`, so many at most.

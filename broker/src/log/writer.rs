@@ -70,7 +70,11 @@ impl Writer {
         while shared.commands.take(&mut commands) {
             for command in commands.drain(..) {
                 // These read the index, which has to be complete, and nothing may refer to what they remove.
-                let alone = matches!(command, Command::Trim { .. } | Command::Compact { .. });
+                let alone = match &command {
+                    Command::Trim { .. } | Command::Compact { .. } => true,
+                    Command::EndTxn(end, _) => !end.marker.commit,
+                    _ => false,
+                };
                 if alone || group.bytes >= GROUP_BYTES || group.frames.len() >= GROUP_FRAMES {
                     self.write(&mut group);
                 }

@@ -47,11 +47,13 @@ pub(crate) fn step(ledger: &dyn Ledger, view: &View, filter: &Expression, part: 
         return Ok(false);
     }
     let (mut rows, mut evaluated, before) = (Vec::new(), 0, state.progress.matched);
+    let mut decided = false;
     for batch in &batches {
         let Ok(header) = BatchHeader::read(&batch.batch) else {
             return Err(LedgerError(format!("a batch of partition {} has no header", part.source)));
         };
         state.progress.next = state.progress.next.max(header.last_offset() + 1);
+        decided |= header.is_control();
         let (seen, matches) = evaluate(batch, &header, filter);
         evaluated += seen;
         let Some(matches) = matches else { continue };
@@ -64,6 +66,10 @@ pub(crate) fn step(ledger: &dyn Ledger, view: &View, filter: &Expression, part: 
     state.caught_up |= state.progress.next >= source.end;
     ledger.derive(with_progress(rows, view, part, &state.progress))?;
     part.publish(state);
+    if decided {
+        // Matches that were there before may be seen from now on.
+        part.end.send_modify(|_| ());
+    }
     METRICS.evaluated.with_label_values(&[view.name.as_str()]).inc_by(evaluated);
     METRICS.matched.with_label_values(&[view.name.as_str()]).inc_by(found);
     Ok(true)

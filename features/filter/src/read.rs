@@ -5,7 +5,7 @@ use krocket_features::headers::MAX_DECOMPRESSED;
 use krocket_protocol::chunk::Chunk;
 use krocket_protocol::records::batch::{ATTRIBUTE_TIMESTAMP_TYPE, ATTRIBUTE_COMPRESSION};
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records};
-use krocket_stack::ledger::tables;
+use krocket_stack::ledger::{Fate, tables};
 use krocket_stack::{Ledger, LedgerError};
 
 use crate::row::{Match, Matches, key, offset_in};
@@ -29,13 +29,15 @@ pub(crate) struct Found {
 }
 
 /// Matching records from this offset on, about `max_bytes`; more if the first is larger and `at_least_one` is asked for.
-/// Blocks on the disk.
+/// With `stable`, the source's last stable offset, nothing from there on and nothing that was aborted: clients need no list
+/// of aborted transactions then. Blocks on the disk.
 pub(crate) fn read(
     ledger: &dyn Ledger,
     part: &Part,
     offset: i64,
     max_bytes: usize,
     at_least_one: bool,
+    stable: Option<i64>,
 ) -> Result<Found, LedgerError> {
     let mut output = Output { max_bytes, at_least_one, ..Output::default() };
     let mut from = offset;
@@ -45,6 +47,15 @@ pub(crate) fn read(
         from = last.last_offset() + 1;
         let more = rows.len() == ROWS;
         for row in &rows {
+            if let Some(stable) = stable {
+                if row.header.base_offset >= stable {
+                    return output.finish();
+                }
+                let in_txn = row.header.is_transactional();
+                if in_txn && ledger.fate(part.source, row.last_offset())? == Fate::Aborted {
+                    continue;
+                }
+            }
             if !row_into(ledger, part, row, offset, &mut output)? {
                 return output.finish();
             }

@@ -9,7 +9,7 @@ use krocket_features::headers::{
     CHECK_IMMUNITY_TIME_IN_SECONDS, DELAY, Name, ORIGIN_MESSAGE_ID, PGROUP, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS,
     TIMER_DELAY_SEC, TIMER_DELIVER_MS, TRAN_END, TRAN_MSG, UNIQ_KEY, mentioned,
 };
-use krocket_features::produce::{Numbered, brief, number, numbered, records, resolve, text};
+use krocket_features::produce::{Numbered, brief, number, numbered, records, resolve, text, outside_of_transactions};
 use krocket_parking::rows::{end, park, repark, unpark};
 use krocket_parking::{Claim, Delay, Ended, Entry, Expected, Half, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
@@ -119,6 +119,7 @@ impl Look<'_> {
                     return Err(Refusal::record(place, format!("{TRAN_MSG} and {TRAN_END} in one record: it begins or ends")));
                 }
                 (true, None) => {
+                    outside_of_transactions(records.header(), place, TRAN_MSG)?;
                     let (due, entry) = self.entry(&record, place, prefix, now)?;
                     groups.extend(entry.half().map(|half| half.group.clone()));
                     rows.extend(park(*id, place, due, &entry));
@@ -126,6 +127,7 @@ impl Look<'_> {
                     hidden.push(place);
                 }
                 (false, Some(verdict)) => {
+                    outside_of_transactions(records.header(), place, TRAN_END)?;
                     let commit = match verdict {
                         "COMMIT" => true,
                         "ROLLBACK" => false,

@@ -9,7 +9,7 @@ use krocket_features::headers::{BORN_TIMESTAMP, MAX_DECOMPRESSED, ORIGIN_MESSAGE
 use krocket_features::produce::error_of;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Record, Records};
 use krocket_protocol::{ApiKey, StrBytes};
-use krocket_stack::ledger::{PartitionId, PartitionInfo, tables};
+use krocket_stack::ledger::{Fate, PartitionId, PartitionInfo, tables};
 use krocket_stack::{Connection, Handler, Head, LedgerError, Notes, Produce, ProducePartition, ProduceTopic, Request, Row};
 
 use crate::claims::Claim;
@@ -30,6 +30,7 @@ const READ_BYTES: usize = 4 << 20;
 const TIMEOUT_MS: i32 = 30_000;
 const CHECK_AGAIN_MS: i64 = 1_000;
 const AGAIN_MS: i64 = 5;
+const OPEN_AGAIN_MS: i64 = 20;
 
 /// Where to, and how durably.
 type Target = (StrBytes, i32, bool);
@@ -40,6 +41,15 @@ struct Outgoing {
     batch: Bytes,
     rows: Vec<Row>,
     dues: Vec<i64>,
+}
+
+/// What a look led to.
+struct Built {
+    outgoing: Vec<Outgoing>,
+    /// Rows of records that are never delivered.
+    gone: Vec<Row>,
+    /// Since when the first record is due that an open transaction holds.
+    open: Option<i64>,
 }
 
 /// What a look found.
@@ -64,10 +74,10 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
     let looked = tokio::task::spawn_blocking(move || {
         let found = look(&looking, partition, info.end, from, now)?;
         let (checks, deliveries): (Vec<Due>, Vec<Due>) = found.due.iter().cloned().partition(|due| due.entry.half().is_some());
-        let outgoing = build(&looking, &info, &deliveries, now)?;
-        Ok::<_, LedgerError>((found, checks, outgoing))
+        let built = build(&looking, &info, &deliveries, now)?;
+        Ok::<_, LedgerError>((found, checks, built))
     });
-    let (mut found, checks, (outgoing, lost)) = match looked.await {
+    let (mut found, checks, Built { outgoing, gone, open }) = match looked.await {
         Ok(Ok(looked)) => looked,
         Ok(Err(error)) => {
             parking.heads.looked(partition, from, None);
@@ -79,12 +89,17 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
         }
     };
     let mut result = send(next, outgoing, now).await;
-    if !lost.is_empty()
-        && let Err(error) = parking.ledger.commit(lost, false).await
+    if !gone.is_empty()
+        && let Err(error) = parking.ledger.commit(gone, false).await
     {
         result = Err(error.to_string());
     }
     let mut soonest = found.next;
+    if let Some(due) = open {
+        // Until its transaction ends.
+        found.cursor = found.cursor.min(due);
+        soonest = Some(soonest.unwrap_or(i64::MAX).min(now + OPEN_AGAIN_MS));
+    }
     for due in checks {
         let check = parking.check.lock().clone();
         let asked = match check {
@@ -176,28 +191,43 @@ fn build(
     info: &PartitionInfo,
     due: &[Due],
     now: i64,
-) -> Result<(Vec<Outgoing>, Vec<Row>), LedgerError> {
+) -> Result<Built, LedgerError> {
     let mut records = read(parking, due)?;
     let mut targets: BTreeMap<(String, i32, bool), Open> = BTreeMap::new();
-    let (mut out, mut lost) = (Vec::new(), Vec::new());
+    let (mut out, mut gone, mut waiting) = (Vec::new(), Vec::new(), None::<i64>);
+    let end = |gone: &mut Vec<Row>, one: &Due, outcome| {
+        let ended = Ended { outcome, at: now, by: None };
+        gone.extend(rows::unpark_known(one.at, one.due, one.was));
+        gone.push(rows::end(one.at, &ended));
+    };
     for one in due {
         let more = one.entry.more.as_deref();
         let own = || (info.topic.to_string(), info.index);
         let (topic, index) = more.and_then(|more| more.target.clone()).unwrap_or_else(own);
         let key = (topic, index, one.entry.synced);
-        let rows = rows::unpark_known(one.at, one.due, one.was);
         let Some((batch, place)) = records.remove(&one.at.1) else {
             METRICS.lost.inc();
             tracing::error!(partition = one.at.0, offset = one.at.1, "a parked record cannot be read: it is given up");
-            let ended = Ended { outcome: Outcome::Lost, at: now, by: None };
-            lost.extend(rows);
-            lost.push(rows::end(one.at, &ended));
+            end(&mut gone, one, Outcome::Lost);
             continue;
         };
+        if batch.header().is_transactional() {
+            match parking.ledger.fate(one.at.0, one.at.1)? {
+                Fate::Committed => {}
+                Fate::Open => {
+                    waiting = Some(waiting.map_or(one.due, |due| due.min(one.due)));
+                    continue;
+                }
+                Fate::Aborted => {
+                    end(&mut gone, one, Outcome::Aborted);
+                    continue;
+                }
+            }
+        }
         let open = targets.entry(key.clone()).or_insert_with(|| Open::new(now));
         let record = Parked { batch: &batch, place, info, offset: one.at.1, headers: more.map_or(&[], |more| &more.headers) };
         record.push(open);
-        open.rows.extend(rows);
+        open.rows.extend(rows::unpark_known(one.at, one.due, one.was));
         open.dues.push(one.due);
         if open.is_full() {
             let full = std::mem::replace(open, Open::new(now));
@@ -207,7 +237,7 @@ fn build(
     for (key, open) in targets {
         out.extend(open.finish(&key));
     }
-    Ok((out, lost))
+    Ok(Built { outgoing: out, gone, open: waiting })
 }
 
 /// Each due record's batch and byte range in it, by offset.

@@ -120,6 +120,8 @@ pub enum Outcome {
     RolledBack,
     /// Its bytes could not be read.
     Lost,
+    /// It was produced in a Kafka transaction that was aborted.
+    Aborted,
 }
 
 impl Outcome {
@@ -130,6 +132,7 @@ impl Outcome {
             Outcome::Committed => "committed",
             Outcome::RolledBack => "rolled back",
             Outcome::Lost => "lost: its bytes cannot be read",
+            Outcome::Aborted => "aborted with the transaction that it was produced in",
         }
     }
 }

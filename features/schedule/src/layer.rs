@@ -7,7 +7,7 @@ use krocket_features::{MessageId, delay};
 use krocket_features::headers::{
     DELAY, Name, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, UNIQ_KEY, mentioned,
 };
-use krocket_features::produce::{brief, numbered, records, resolve, text};
+use krocket_features::produce::{brief, numbered, outside_of_transactions, records, resolve, text};
 use krocket_parking::rows::{end, park, unpark};
 use krocket_parking::{Claim, Ended, Entry, Expected, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
@@ -96,6 +96,7 @@ impl Schedule {
             }
             if let Some(target) = text(&record, place, TIMER_DEL_UNIQKEY)? {
                 alone(&record, place)?;
+                outside_of_transactions(records.header(), place, TIMER_DEL_UNIQKEY)?;
                 for at in self.targets(topic, target, place)? {
                     if held.claims.iter().chain(&claims).any(|claim: &Claim| claim.at() == at) {
                         continue;

@@ -43,7 +43,7 @@ async fn what_kafka_refuses_is_refused() {
     let attribute = |bit| finish(single().attribute(bit, true));
     refuse(attribute(batch::ATTRIBUTE_CONTROL), ErrorCode::InvalidRecord).await;
     refuse(attribute(batch::ATTRIBUTE_TIMESTAMP_TYPE), ErrorCode::InvalidTimestamp).await;
-    refuse(attribute(batch::ATTRIBUTE_TRANSACTIONAL), ErrorCode::InvalidTxnState).await;
+    refuse(attribute(batch::ATTRIBUTE_TRANSACTIONAL), ErrorCode::TransactionalIdAuthorizationFailed).await;
     let response = produce(&broker, 6, &plain, 0, -1, finish(single().codec(Codec::Zstd))).await;
     assert_eq!(code(&response), ErrorCode::UnsupportedCompressionType);
     assert_eq!(code(&produce(&broker, 9, &plain, 0, 2, good.clone()).await), ErrorCode::InvalidRequiredAcks);

@@ -258,7 +258,10 @@ fn read_target(
     }
     let ready = part.state.borrow().ready;
     let found = match ready {
-        true => read(ledger, part, target.offset, left.min(target.max_bytes), at_least_one),
+        true => {
+            let stable = read_committed.then_some(source.last_stable);
+            read(ledger, part, target.offset, left.min(target.max_bytes), at_least_one, stable)
+        }
         false => Ok(Found::default()),
     };
     let found = match found {
@@ -273,7 +276,7 @@ fn read_target(
     let high_watermark = if part.state.borrow().caught_up { known } else { known.max(source.high_watermark) };
     FetchPartition {
         high_watermark,
-        last_stable_offset: high_watermark,
+        last_stable_offset: high_watermark.min(source.last_stable),
         log_start_offset: source.log_start,
         aborted: read_committed.then(Vec::new),
         records: found.chunks,

@@ -45,7 +45,7 @@ pub(super) async fn list(shared: &Arc<Shared>, request: Request, next: &dyn Hand
         }
         ours.push((at, view.clone(), asked));
     }
-    let version = head.version;
+    let (version, read_committed) = (head.version, message.isolation_level == 1);
     if ours.is_empty() {
         return next.call(Request::new(head, message)).await;
     }
@@ -55,7 +55,7 @@ pub(super) async fn list(shared: &Arc<Shared>, request: Request, next: &dyn Hand
         topic.name = TopicName(view.name.clone());
         for (partition, timestamp) in topic.partitions.iter_mut().zip(asked) {
             if partition.error_code == 0 && (timestamp >= 0 || [LATEST, MAX_TIMESTAMP].contains(&timestamp)) {
-                look_up(shared, &view, partition, timestamp).await;
+                look_up(shared, &view, partition, timestamp, read_committed).await;
             }
         }
     }
@@ -63,12 +63,18 @@ pub(super) async fn list(shared: &Arc<Shared>, request: Request, next: &dyn Hand
 }
 
 /// Replaces the source's earliest offset in an answer by what was asked of the view.
-async fn look_up(shared: &Arc<Shared>, view: &View, answer: &mut ListOffsetsPartitionResponse, timestamp: i64) {
+async fn look_up(
+    shared: &Arc<Shared>,
+    view: &View,
+    answer: &mut ListOffsetsPartitionResponse,
+    timestamp: i64,
+    read_committed: bool,
+) {
     let log_start = answer.offset;
     let found = match view.partition(answer.partition_index) {
         None => Err(ErrorCode::UnknownTopicOrPartition),
         Some(_) if view.filter.is_err() => Err(ErrorCode::InvalidConfig),
-        Some(part) => offset(shared, part.clone(), log_start, timestamp).await,
+        Some(part) => offset(shared, part.clone(), log_start, timestamp, read_committed).await,
     };
     match found {
         Ok(Some((offset, timestamp))) => {
@@ -90,10 +96,13 @@ async fn offset(
     part: Arc<Part>,
     log_start: i64,
     timestamp: i64,
+    read_committed: bool,
 ) -> Result<Option<(i64, i64)>, ErrorCode> {
     let state = indexed(shared, &part).await?;
     if timestamp == LATEST {
-        return Ok(Some((state.progress.end.max(log_start), -1)));
+        let source = shared.ledger.partition(part.source).filter(|_| read_committed);
+        let stable = source.map_or(i64::MAX, |source| source.last_stable);
+        return Ok(Some((state.progress.end.min(stable).max(log_start), -1)));
     }
     let timestamp = match timestamp {
         // Retention may have taken the record since; then what is left is searched for its own maximum.
