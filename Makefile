@@ -30,7 +30,7 @@ test-clients: build ## real Kafka clients of every language; CLIENTS="--only kca
 
 torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
 	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \
-	  cargo test $(CARGO_FLAGS) --test crash --test promises -- --nocapture
+	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises -- --nocapture
 
 fuzz: setup ## fuzz what reads bytes from the wire, FUZZ_SECONDS=300 each; libFuzzer where nightly cargo-fuzz is there
 	fuzz/run.sh

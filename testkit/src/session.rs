@@ -29,6 +29,14 @@ impl Session {
         Ok(Session { stream, next_correlation_id: 1 })
     }
 
+    /// The server's address.
+    ///
+    /// # Panics
+    /// When the connection has none: it was closed.
+    pub fn peer(&self) -> SocketAddr {
+        self.stream.peer_addr().expect("connected")
+    }
+
     /// Sends a request; its answer has to be taken before that of a later one.
     pub async fn send<R: Request>(&mut self, version: i16, request: &R) -> io::Result<i32> {
         let correlation_id = self.next_correlation_id;
