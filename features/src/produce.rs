@@ -4,7 +4,12 @@ use kafka_protocol::messages::ProduceResponse;
 use krocket_protocol::records::{BatchHeader, Record, Records};
 use krocket_stack::{Ledger, Produce, ProducePartition, Refusal};
 
-use crate::headers::MAX_DECOMPRESSED;
+use crate::headers::{KEYS, MAX_DECOMPRESSED, UNIQ_KEY};
+
+/// Longest UNIQ_KEY: it goes into keys of rows.
+const MAX_UNIQ_KEY: usize = 4096;
+/// Longest KEYS: of all properties of a RocketMQ message together.
+const MAX_KEYS: usize = i16::MAX as usize;
 
 /// Fills in the names of topics that were given by id (Produce from version 13 on). Unknown ones stay nameless: the
 /// backend refuses them.
@@ -45,6 +50,25 @@ pub fn text<'a>(record: &Record<'a>, place: i32, name: &str) -> Result<Option<&'
     let Some(value) = record.header(name.as_bytes()) else { return Ok(None) };
     let text = value.and_then(|value| std::str::from_utf8(value).ok());
     text.map(Some).ok_or_else(|| Refusal::record(place, format!("header {name} is not text: a UTF-8 value is expected")))
+}
+
+/// The client's id of a message; an empty one is none.
+pub fn uniq_key<'a>(record: &Record<'a>, place: i32) -> Result<Option<&'a str>, Refusal> {
+    Ok(short(record, place, UNIQ_KEY, MAX_UNIQ_KEY)?.filter(|uniq| !uniq.is_empty()))
+}
+
+/// Business keys, separated by spaces.
+pub fn keys<'a>(record: &Record<'a>, place: i32) -> Result<Option<&'a str>, Refusal> {
+    short(record, place, KEYS, MAX_KEYS)
+}
+
+fn short<'a>(record: &Record<'a>, place: i32, name: &str, max: usize) -> Result<Option<&'a str>, Refusal> {
+    match text(record, place, name)? {
+        Some(text) if text.len() > max => {
+            Err(Refusal::record(place, format!("{name} is {} bytes long: at most {max} are possible", text.len())))
+        }
+        text => Ok(text),
+    }
 }
 
 /// A decimal number in a header, `what` saying of what.

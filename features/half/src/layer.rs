@@ -9,12 +9,13 @@ use krocket_features::headers::{
     CHECK_IMMUNITY_TIME_IN_SECONDS, DELAY, Name, ORIGIN_MESSAGE_ID, PGROUP, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS,
     TIMER_DELAY_SEC, TIMER_DELIVER_MS, TRAN_END, TRAN_MSG, UNIQ_KEY, mentioned,
 };
-use krocket_features::produce::{Numbered, brief, number, numbered, records, resolve, text, outside_of_transactions};
+use krocket_features::produce::{Numbered, brief, number, numbered, outside_of_transactions, records, resolve, text, uniq_key};
 use krocket_parking::rows::{end, park, repark, unpark};
 use krocket_parking::{Claim, Delay, Ended, Entry, Expected, Half, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
 use krocket_protocol::records::Record;
 use krocket_stack::ledger::TopicInfo;
+use krocket_protocol::ErrorCode;
 use krocket_stack::{BoxFuture, Error, Handler, Layer, LedgerError, ProducePartition, Refusal, Request, Response, Row};
 
 use crate::check::Checks;
@@ -57,6 +58,11 @@ impl Layer for HalfMessages {
             let mut held = Held::default();
             let live = self.rules.get();
             for (topic, partition) in produce.open_partitions() {
+                if topic.starts_with(&live.prefixes.check) {
+                    let message = format!("{topic} belongs to krocket: it asks there how half messages end");
+                    partition.refused = Some(Refusal::new(ErrorCode::InvalidTopicException, message));
+                    continue;
+                }
                 if !mentioned(partition).any(WANTED) {
                     continue;
                 }
@@ -111,9 +117,8 @@ impl Look<'_> {
             let begins = self.begins(&record, place)?;
             match (begins, ends) {
                 (false, None) => {
-                    if record.header(PGROUP.as_bytes()).is_some() && text(&record, place, PGROUP)?.is_none() {
-                        return Err(Refusal::record(place, format!("{PGROUP} is empty")));
-                    }
+                    named_group(&record, place)?;
+                    immunity(&record, place)?;
                 }
                 (true, Some(_)) => {
                     return Err(Refusal::record(place, format!("{TRAN_MSG} and {TRAN_END} in one record: it begins or ends")));
@@ -137,11 +142,15 @@ impl Look<'_> {
                         }
                     };
                     let by = numbered(records.header(), place);
+                    if record.header(TIMER_DEL_UNIQKEY.as_bytes()).is_some() {
+                        return Err(Refusal::record(place, format!("{TRAN_END} and {TIMER_DEL_UNIQKEY} in one record")));
+                    }
+                    let group = named_group(&record, place)?;
                     let at = self.target(&record, place)?;
                     if held.claims.iter().chain(&claims).any(|claim: &Claim| claim.at() == at) {
                         return Err(Refusal::record(place, format!("{TRAN_END}: the message is ended twice in one request")));
                     }
-                    if let Some((claim, change, due)) = self.end(at, place, commit, by, now)? {
+                    if let Some((claim, change, due)) = self.end(at, group, place, commit, by, now)? {
                         claims.push(claim);
                         rows.extend(change);
                         expected.extend(due.map(|due| (at.0, due)));
@@ -179,16 +188,10 @@ impl Look<'_> {
         if record.header(TIMER_DEL_UNIQKEY.as_bytes()).is_some() {
             return Err(Refusal::record(place, format!("{TRAN_MSG} and {TIMER_DEL_UNIQKEY} in one record")));
         }
-        let immunity = match number(record, place, CHECK_IMMUNITY_TIME_IN_SECONDS, "a number of seconds")? {
-            Some(seconds) if seconds > MAX_IMMUNITY => {
-                let message = format!("{CHECK_IMMUNITY_TIME_IN_SECONDS}={seconds}: at most {MAX_IMMUNITY} are possible");
-                return Err(Refusal::record(place, message));
-            }
-            Some(seconds) => seconds as i64 * 1000,
-            None => i64::try_from(self.half.immunity.as_millis()).unwrap_or(i64::MAX),
-        };
+        let usual = || i64::try_from(self.half.immunity.as_millis()).unwrap_or(i64::MAX);
+        let immunity = immunity(record, place)?.map_or_else(usual, |seconds| seconds as i64 * 1000);
         let delay = self.delay(record, place, now)?;
-        let uniq = text(record, place, UNIQ_KEY)?.filter(|uniq| uniq.len() <= 4096).map(str::to_owned);
+        let uniq = uniq_key(record, place)?.map(str::to_owned);
         let half = Half { group: group.to_owned(), checks: 0, delay };
         let more = More { half: Some(half), uniq, ..More::default() };
         Ok((now.saturating_add(immunity), Entry { synced: self.synced, more: Some(Box::new(more)) }))
@@ -223,7 +226,7 @@ impl Look<'_> {
                 None => refused(format!("{} is no message", brief(id))),
             };
         }
-        let Some(uniq) = text(record, place, UNIQ_KEY)? else {
+        let Some(uniq) = uniq_key(record, place)? else {
             return refused(format!("it names no message: {UNIQ_KEY} or {ORIGIN_MESSAGE_ID} is expected"));
         };
         let found = parking.by_uniq(&self.topic.partitions, uniq).map_err(|error| unreadable(&error))?;
@@ -243,7 +246,15 @@ impl Look<'_> {
     }
 
     /// The claim, the rows and the delivery time of an end; nothing where it is a repetition.
-    fn end(&self, at: Locator, place: i32, commit: bool, by: Option<Numbered>, now: i64) -> Result<Option<End>, Refusal> {
+    fn end(
+        &self,
+        at: Locator,
+        group: Option<&str>,
+        place: i32,
+        commit: bool,
+        by: Option<Numbered>,
+        now: i64,
+    ) -> Result<Option<End>, Refusal> {
         let refused = |why: &str| Err(Refusal::record(place, format!("{TRAN_END}: {why}")));
         let parking = &self.layer.parking;
         let Some(claim) = parking.claim(at) else { return refused("the message is being ended or asked about right now: try again") };
@@ -253,13 +264,38 @@ impl Look<'_> {
             return if repeated { Ok(None) } else { refused(&format!("the message was {} already", ended.outcome.words())) };
         }
         match parking.stored_status(at).map_err(|error| unreadable(&error))? {
-            Status::Pending { due, entry } => match crate::layer::end_rows(at, due, &entry, commit, by, now) {
-                Some((rows, due)) => Ok(Some((claim, rows, due))),
-                None => refused("the message is delayed, not a half message"),
-            },
-            Status::Delivered => refused("the message was ended already"),
-            Status::Busy | Status::Ended(_) | Status::Unknown => refused("no such half message"),
+            Status::Pending { due, entry } => {
+                let owner = entry.half().map(|half| &*half.group);
+                if let (Some(owner), Some(_)) = (owner, group.filter(|group| owner != Some(*group))) {
+                    return refused(&format!("the message is of the producer group {}", brief(owner)));
+                }
+                match end_rows(at, due, &entry, commit, by, now) {
+                    Some((rows, due)) => Ok(Some((claim, rows, due))),
+                    None => refused("the message is delayed, not a half message"),
+                }
+            }
+            Status::Delivered | Status::Busy | Status::Ended(_) | Status::Unknown => refused("no such half message"),
         }
+    }
+}
+
+/// The producer group of a record that need not have one.
+fn named_group<'a>(record: &Record<'a>, place: i32) -> Result<Option<&'a str>, Refusal> {
+    match text(record, place, PGROUP)? {
+        Some("") => Err(Refusal::record(place, format!("{PGROUP} is empty"))),
+        group => Ok(group),
+    }
+}
+
+/// How long a half message is not to be asked about, seconds.
+fn immunity(record: &Record<'_>, place: i32) -> Result<Option<u64>, Refusal> {
+    let seconds = number(record, place, CHECK_IMMUNITY_TIME_IN_SECONDS, "a number of seconds")?;
+    match seconds.filter(|seconds| *seconds > MAX_IMMUNITY) {
+        Some(seconds) => {
+            let message = format!("{CHECK_IMMUNITY_TIME_IN_SECONDS}={seconds}: at most {MAX_IMMUNITY} are possible");
+            Err(Refusal::record(place, message))
+        }
+        None => Ok(seconds),
     }
 }
 
@@ -289,5 +325,5 @@ pub(crate) fn end_rows(
 }
 
 fn unreadable(error: &LedgerError) -> Refusal {
-    Refusal::new(krocket_protocol::ErrorCode::KafkaStorageError, error.to_string())
+    Refusal::new(ErrorCode::KafkaStorageError, error.to_string())
 }

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::index::{By, Lookup};
+use crate::index::{By, Lookup, is_row};
 use crate::life::Life;
 use crate::query::{Message, Wanted};
 
@@ -95,6 +95,7 @@ impl From<Message> for Found {
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
 struct Question {
     /// With this word in KEYS, or with this record key where the topic's rule indexes it.
     key: Option<String>,
@@ -123,14 +124,35 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
     let limit = limit(question.limit)?;
     let (from, to) = (question.from.unwrap_or(0), question.to.unwrap_or(i64::MAX));
     let after = question.next.as_deref().map(untoken).transpose()?;
+    if from >= to {
+        return Err(Problem::bad_request(format!("`from` is {from} and `to` is {to}: there is nothing between them")));
+    }
+    for (name, text) in [("key", &question.key), ("uniq_key", &question.uniq_key)] {
+        if text.as_deref() == Some("") {
+            return Err(Problem::bad_request(format!("`{name}` is empty")));
+        }
+    }
     let (topic, no_token) = (question.topic.as_deref(), || Problem::bad_request("`next` is not a token of this list"));
+    let no_topic = |topic: &str| Problem::not_found(format!("no topic {topic:?}"));
+    if let Some(topic) = topic.filter(|topic| lookup.ledger.topic(topic).is_none()) {
+        return Err(no_topic(topic));
+    }
+    let goes_on = |by, text: &str| after.as_deref().is_some_and(|after| is_row(after, by, text.as_bytes()));
     let wanted = |by, text| Wanted { by, text, topic, from, to };
     let (found, last) = match (&question.uniq_key, &question.key, topic) {
         (Some(_), Some(_), _) => return Err(Problem::bad_request("`key` and `uniq_key`: one of the two is expected")),
-        (Some(uniq), None, _) => lookup.find(&wanted(By::Uniq, uniq.as_bytes()), after.as_deref(), limit)?,
+        (Some(uniq), None, _) => {
+            if after.is_some() && !goes_on(By::Uniq, uniq) {
+                return Err(no_token());
+            }
+            lookup.find(&wanted(By::Uniq, uniq.as_bytes()), after.as_deref(), limit)?
+        }
         (None, Some(key), _) => {
-            // Words of KEYS first, then record keys: a row tells which by its first byte.
-            let by_record = after.as_deref().is_some_and(|after| after.first() == Some(&(By::RecordKey as u8)));
+            // Words of KEYS first, then record keys.
+            let by_record = goes_on(By::RecordKey, key);
+            if after.is_some() && !by_record && !goes_on(By::Key, key) {
+                return Err(no_token());
+            }
             let words = if by_record {
                 (Vec::new(), None)
             } else {
@@ -154,11 +176,13 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
                         let (partition, offset) = key.split_first_chunk()?;
                         Some((u32::from_be_bytes(*partition), i64::from_be_bytes(offset.try_into().ok()?)))
                     };
-                    Some(parsed().ok_or_else(no_token)?)
+                    let partitions = lookup.ledger.topic(topic).map(|topic| topic.partitions).unwrap_or_default();
+                    let known = |(id, offset): &(u32, i64)| partitions.contains(id) && (0..i64::MAX).contains(offset);
+                    Some(parsed().filter(known).ok_or_else(no_token)?)
                 }
             };
             let found = lookup.browse(topic, (from, to), after, limit)?;
-            let found = found.ok_or_else(|| Problem::not_found(format!("no topic {topic:?}")))?;
+            let found = found.ok_or_else(|| no_topic(topic))?;
             let last = found.last().filter(|_| found.len() >= limit).map(|message| {
                 [&message.at.0.to_be_bytes()[..], &message.at.1.to_be_bytes()].concat()
             });

@@ -108,15 +108,16 @@ impl Lookup {
             let by_key = self.rules.get().topic(&info.topic).lookup.as_ref().map(|lookup| lookup.key);
             if let Some(by_key) = by_key {
                 match self.ledger.batches(partition, offset, 1) {
-                    Ok(stored) => stored.iter().for_each(|stored| index(partition, stored, by_key, &mut rows)),
+                    Ok(stored) => {
+                        for stored in &stored {
+                            self.index(partition, stored, by_key, &mut rows)?;
+                        }
+                    }
                     // It must not keep the rest from being found; a rebuild looks at it again.
                     Err(error) => tracing::error!(%error, partition, offset, "a batch is not in the look-up index"),
                 }
             }
             rows.push(Row::delete(tables::WORK, key));
-            if rows.len() > MAX_ROWS {
-                self.ledger.derive(std::mem::take(&mut rows))?;
-            }
         }
         self.ledger.derive(rows)?;
         Ok(count)
@@ -163,7 +164,7 @@ impl Lookup {
                 let mut rows = Vec::new();
                 let before = position;
                 for stored in &stored {
-                    index(partition, stored, rules.key, &mut rows);
+                    self.index(partition, stored, rules.key, &mut rows)?;
                     let end = BatchHeader::read(&stored.batch).map_or(position, |header| header.last_offset() + 1);
                     position = position.max(end);
                 }
@@ -180,6 +181,38 @@ impl Lookup {
         Ok(())
     }
 
+    /// The rows of a batch; they are written now and then, for a batch can have more than there is memory for.
+    fn index(
+        &self,
+        partition: PartitionId,
+        stored: &StoredBatch,
+        by_key: bool,
+        rows: &mut Vec<Row>,
+    ) -> Result<(), LedgerError> {
+        let Ok(header) = BatchHeader::read(&stored.batch) else { return Ok(()) };
+        let Ok(records) = Records::open(&stored.batch, &header, MAX_DECOMPRESSED) else { return Ok(()) };
+        for record in records.iter().map_while(Result::ok) {
+            let mut add = |by: By, text: &[u8]| {
+                let key = row_key(by, text, record.timestamp, partition, record.offset);
+                rows.push(Row::put(tables::LOOKUP, key, Vec::new()));
+            };
+            words(&record).for_each(|word| add(By::Key, word));
+            if let Some(Some(uniq)) = record.header(UNIQ_KEY.as_bytes()).filter(|uniq| *uniq != Some(b"")) {
+                add(By::Uniq, uniq);
+            }
+            if let Some(Some(origin)) = record.header(ORIGIN_MESSAGE_ID.as_bytes()) {
+                add(By::Origin, origin);
+            }
+            if let (true, Some(key)) = (by_key, record.key) {
+                add(By::RecordKey, key);
+            }
+            if rows.len() > MAX_ROWS {
+                self.ledger.derive(std::mem::take(rows))?;
+            }
+        }
+        Ok(())
+    }
+
     fn clear(&self) -> Result<(), LedgerError> {
         loop {
             let mut rows = Vec::new();
@@ -191,27 +224,6 @@ impl Lookup {
                 return Ok(());
             }
             self.ledger.derive(rows)?;
-        }
-    }
-}
-
-/// The rows of a batch.
-fn index(partition: PartitionId, stored: &StoredBatch, by_key: bool, rows: &mut Vec<Row>) {
-    let Ok(header) = BatchHeader::read(&stored.batch) else { return };
-    let Ok(records) = Records::open(&stored.batch, &header, MAX_DECOMPRESSED) else { return };
-    for record in records.iter().map_while(Result::ok) {
-        let mut add = |by: By, text: &[u8]| {
-            rows.push(Row::put(tables::LOOKUP, row_key(by, text, record.timestamp, partition, record.offset), Vec::new()));
-        };
-        words(&record).for_each(|word| add(By::Key, word));
-        if let Some(Some(uniq)) = record.header(UNIQ_KEY.as_bytes()) {
-            add(By::Uniq, uniq);
-        }
-        if let Some(Some(origin)) = record.header(ORIGIN_MESSAGE_ID.as_bytes()) {
-            add(By::Origin, origin);
-        }
-        if let (true, Some(key)) = (by_key, record.key) {
-            add(By::RecordKey, key);
         }
     }
 }
@@ -239,6 +251,11 @@ fn row_key(by: By, text: &[u8], timestamp: i64, partition: PartitionId, offset: 
     key.extend_from_slice(&partition.to_be_bytes());
     key.extend_from_slice(&offset.to_be_bytes());
     key
+}
+
+/// True for the key of a row of this kind and text.
+pub(crate) fn is_row(key: &[u8], by: By, text: &[u8]) -> bool {
+    key.starts_with(&prefix(by, text)) && parse(key).is_some()
 }
 
 /// Timestamp, partition and offset of a row.

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, JoinGroupRequest, MetadataRequest};
 use krocket_config::rules::{Live, RetryPolicy, Rules};
 use krocket_features::headers::{
-    BORN_TIMESTAMP, ERROR, MAX_DECOMPRESSED, MAX_RECONSUME_TIMES, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES, TIMER_DEL_UNIQKEY, TRAN_END,
+    BORN_TIMESTAMP, ERROR, MAX_DECOMPRESSED, MAX_RECONSUME_TIMES, Name, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES,
+    TIMER_DEL_UNIQKEY, TRAN_END, mentioned,
 };
 use krocket_features::produce::{brief, number, records, resolve, text};
 use krocket_features::{MessageId, escape};
@@ -32,6 +33,8 @@ const DLQ_DELIVERY_COUNT: &str = "__dlq.errors.delivery.count";
 const DLQ_MESSAGE: &str = "__dlq.errors.message";
 const DLQ_ORIGIN_TOPIC: &str = "DLQ_ORIGIN_TOPIC";
 const DLQ_ORIGIN_MESSAGE_ID: &str = "DLQ_ORIGIN_MESSAGE_ID";
+/// What some headers hold.
+const RETRIES: &str = "a number of retries";
 
 /// Retry and dead letters.
 pub struct Retry {
@@ -109,7 +112,12 @@ impl Retry {
                 partition.refused = Some(Refusal::new(ErrorCode::InvalidTopicException, message));
                 continue;
             }
-            let Some(group) = escape::group(&rules.prefixes.retry, topic) else { continue };
+            let Some(group) = escape::group(&rules.prefixes.retry, topic) else {
+                if mentioned(partition).any(&[Name::MAX_RECONSUME_TIMES]) {
+                    partition.refused = check_limits(partition).err();
+                }
+                continue;
+            };
             let policy = rules.retry(&group);
             if !policy.enabled {
                 continue;
@@ -184,7 +192,12 @@ impl Nacks<'_> {
     fn look(&self, partition: &mut ProducePartition) -> Result<Option<Expected>, Refusal> {
         let id = usize::try_from(partition.index).ok().and_then(|index| self.topic.partitions.get(index));
         let (Some(id), Some(nacks)) = (id, records(partition)) else { return Ok(None) };
+        // A batch that is rebuilt gets a CRC that is right; what came in has to be right before. The backend says why not.
+        if nacks.header().check_crc(&partition.records).is_err() {
+            return Ok(None);
+        }
         let now = self.retry.parking.ledger().now_ms();
+        let mut rows = Vec::new();
         let mut originals: Vec<Option<Original>> = Vec::new();
         let mut opened = Opened::default();
         let mut soonest: Option<i64> = None;
@@ -193,8 +206,7 @@ impl Nacks<'_> {
             let original = self.original(&nack, place, &mut opened)?;
             let record = original.as_ref().and_then(Original::record);
             let (due, entry) = self.entry(&nack, record.as_ref(), place, partition.index, now)?;
-            partition.notes.rows.extend(park(*id, place, due, &entry));
-            partition.notes.hide(place);
+            rows.extend(park(*id, place, due, &entry));
             soonest = Some(soonest.map_or(due, |soonest| soonest.min(due)));
             originals.push(original);
         }
@@ -202,6 +214,8 @@ impl Nacks<'_> {
             partition.records = with_originals(&nacks, &originals)?;
             partition.mentioned = None;
         }
+        partition.notes.rows.extend(rows);
+        (0..).take(originals.len()).for_each(|place| partition.notes.hide(place));
         krocket_parking::metrics::parked(originals.len() as u64);
         Ok(soonest.map(|due| self.retry.parking.expect(*id, due)))
     }
@@ -255,9 +269,10 @@ impl Nacks<'_> {
         now: i64,
     ) -> Result<(i64, Entry), Refusal> {
         let either = |name: &str| -> Result<Option<u64>, Refusal> {
-            let given = number(nack, place, name, "a number of retries")?;
+            let given = number(nack, place, name, RETRIES)?;
             match (given, original) {
-                (None, Some(original)) => number(original, place, name, "a number of retries"),
+                // What the message says that makes no sense is no fault of who nacks it.
+                (None, Some(original)) => Ok(number(original, place, name, RETRIES).ok().flatten()),
                 _ => Ok(given),
             }
         };
@@ -286,7 +301,9 @@ impl Nacks<'_> {
         if let Some(real) = &real {
             add(REAL_TOPIC, real.clone());
         }
+        number(nack, place, BORN_TIMESTAMP, "a time in milliseconds since 1970")?;
         let born = words(BORN_TIMESTAMP)?.unwrap_or_else(|| original.unwrap_or(nack).timestamp.to_string());
+        let reason = text(nack, place, ERROR)?.unwrap_or("the retries are used up");
         add(BORN_TIMESTAMP, born);
         let synced = self.synced;
         if done < limit {
@@ -295,7 +312,6 @@ impl Nacks<'_> {
             return Ok((due, Entry { synced, more: Some(Box::new(More { headers, ..More::default() })) }));
         }
         add(RECONSUME_TIMES, done.to_string());
-        let reason = text(nack, place, ERROR)?.unwrap_or("the retries are used up").to_owned();
         let topic = real.unwrap_or_else(|| self.topic.name.to_string());
         add(DLQ_TOPIC, topic.clone());
         add(DLQ_ORIGIN_TOPIC, topic);
@@ -306,7 +322,7 @@ impl Nacks<'_> {
         }
         add(DLQ_GROUP, self.group.to_owned());
         add(DLQ_DELIVERY_COUNT, done.saturating_add(1).to_string());
-        add(DLQ_MESSAGE, brief_reason(&reason));
+        add(DLQ_MESSAGE, brief_reason(reason));
         let dlq = escape::topic(&self.rules.prefixes.dlq, self.group).unwrap_or_default();
         let info = self.retry.parking.ledger().topic(&dlq);
         let partitions = info.map_or(1, |info| info.partitions.len().max(1)) as i32;
@@ -314,6 +330,15 @@ impl Nacks<'_> {
         let wait = self.policy.max_dead_per_minute.map_or(0, |limit| self.retry.brake.wait_ms(self.group, limit, now));
         Ok((now.saturating_add(wait), Entry { synced, more: Some(Box::new(more)) }))
     }
+}
+
+/// A limit is a property of the message from the beginning; it would be too late to hear of it with the first retry.
+fn check_limits(partition: &ProducePartition) -> Result<(), Refusal> {
+    let Some(records) = records(partition) else { return Ok(()) };
+    for (place, record) in (0..).zip(records.iter().map_while(Result::ok)) {
+        number(&record, place, MAX_RECONSUME_TIMES, RETRIES)?;
+    }
+    Ok(())
 }
 
 /// A header is no place for a stack trace of megabytes.

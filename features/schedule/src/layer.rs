@@ -5,9 +5,9 @@ use std::sync::Arc;
 use krocket_config::rules::{Live, ScheduleRules};
 use krocket_features::{MessageId, delay};
 use krocket_features::headers::{
-    DELAY, Name, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, UNIQ_KEY, mentioned,
+    DELAY, Name, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, mentioned,
 };
-use krocket_features::produce::{brief, numbered, outside_of_transactions, records, resolve, text};
+use krocket_features::produce::{brief, numbered, outside_of_transactions, records, resolve, text, uniq_key};
 use krocket_parking::rows::{end, park, unpark};
 use krocket_parking::{Claim, Ended, Entry, Expected, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
@@ -112,7 +112,7 @@ impl Schedule {
             }
             // Past due is delivered at once: in place.
             let Some(due) = delay::due(&record, place, rules, now)?.filter(|due| *due > now) else { continue };
-            let uniq = text(&record, place, UNIQ_KEY)?.filter(|uniq| uniq.len() <= MAX_UNIQ).map(str::to_owned);
+            let uniq = uniq_key(&record, place)?.map(str::to_owned);
             let more = uniq.map(|uniq| Box::new(More { uniq: Some(uniq), ..More::default() }));
             rows.extend(park(*id, place, due, &Entry { synced, more }));
             soonest = Some(soonest.map_or(due, |soonest| soonest.min(due)));
@@ -178,9 +178,6 @@ impl Schedule {
         }
     }
 }
-
-/// Longest UNIQ_KEY that can be cancelled by.
-const MAX_UNIQ: usize = 4096;
 
 /// A command has no delay of its own.
 fn alone(record: &Record<'_>, place: i32) -> Result<(), Refusal> {
