@@ -28,7 +28,6 @@ const BATCH_BYTES: usize = 900 << 10;
 const FIRST_READ_BYTES: usize = 16 << 10;
 const READ_BYTES: usize = 4 << 20;
 const TIMEOUT_MS: i32 = 30_000;
-const CHECK_AGAIN_MS: i64 = 1_000;
 const AGAIN_MS: i64 = 5;
 const OPEN_AGAIN_MS: i64 = 20;
 
@@ -100,28 +99,8 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
         found.cursor = found.cursor.min(due);
         soonest = Some(soonest.unwrap_or(i64::MAX).min(now + OPEN_AGAIN_MS));
     }
-    for due in checks {
-        let check = parking.check.lock().clone();
-        let asked = match check {
-            Some(check) => check.check(due).await,
-            None => None,
-        };
-        let again = match asked {
-            Some((rows, again)) => {
-                if let Err(error) = parking.ledger.commit(rows, false).await {
-                    result = Err(error.to_string());
-                }
-                again
-            }
-            // It could not be asked about: once more, soon.
-            None => {
-                found.cursor = from;
-                Some(now + CHECK_AGAIN_MS)
-            }
-        };
-        soonest = [soonest, again].into_iter().flatten().min();
-    }
     drop(found.claims);
+    parking.asking.start(parking, checks);
     match result {
         Ok(()) => {
             parking.heads.looked(partition, found.cursor, soonest);

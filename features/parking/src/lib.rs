@@ -4,6 +4,7 @@
 //! produced; a row says when what is to be done with it. Delivery appends it anew and takes the row away in the same
 //! frame of the log, so it happens exactly once whatever ends the process.
 
+mod checks;
 mod claims;
 mod deliver;
 mod heads;
@@ -53,6 +54,7 @@ pub struct Parking {
     claims: Arc<Claims>,
     heads: Heads,
     wake: Notify,
+    asking: checks::Asking,
     /// Let go when the worker ends: it knows this one.
     check: Mutex<Option<Arc<dyn Check>>>,
 }
@@ -65,6 +67,7 @@ impl Parking {
             claims: Arc::default(),
             heads: Heads::default(),
             wake: Notify::new(),
+            asking: checks::Asking::default(),
             check: Mutex::default(),
         })
     }
@@ -90,6 +93,12 @@ impl Parking {
         self.heads.lower(partition, due);
         self.wake.notify_one();
         Expected { parking: self.clone(), partition, due, stored: false }
+    }
+
+    /// Of something that stays due: not before `next`, epoch ms.
+    fn look_again(&self, at: Locator, due: i64, next: i64) {
+        self.heads.looked(at.0, due, Some(next));
+        self.wake.notify_one();
     }
 
     /// Takes a parked record, so that nobody else changes or delivers it; `None` while somebody has it.

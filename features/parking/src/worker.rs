@@ -70,6 +70,7 @@ pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &C
         }
     }
     while running.next().await.is_some() {}
+    parking.asking.stop().await;
     parking.check.lock().take();
 }
 
