@@ -71,6 +71,11 @@ impl Refusal {
         let message = message.into();
         Refusal { code: ErrorCode::InvalidRecord, message: message.clone(), records: vec![(index, message)] }
     }
+
+    /// Not now, because of one record. NOT_ENOUGH_REPLICAS: nothing was appended, and every client tries again by itself.
+    pub fn busy(index: i32, message: impl Into<String>) -> Self {
+        Refusal { code: ErrorCode::NotEnoughReplicas, ..Refusal::record(index, message) }
+    }
 }
 
 impl From<Rejection> for Refusal {

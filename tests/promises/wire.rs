@@ -18,6 +18,8 @@ use krocket_testkit::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// Not now, try again.
+const NOT_ENOUGH_REPLICAS: i16 = 19;
 const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 const CREATE_TOPICS: i16 = 5;
@@ -51,6 +53,7 @@ impl Outgoing {
 }
 
 /// The base offset, or why it was refused.
+/// As clients do, again where the answer is to try again.
 pub(crate) async fn produce(
     session: &mut Session,
     topic: &str,
@@ -73,8 +76,13 @@ pub(crate) async fn produce(
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
     let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
     let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
-    let response = session.call(PRODUCE, &request).await?;
-    let answer = &response.responses[0].partition_responses[0];
+    let answer = loop {
+        let mut response = session.call(PRODUCE, &request).await?;
+        let answer = response.responses.remove(0).partition_responses.remove(0);
+        if answer.error_code != NOT_ENOUGH_REPLICAS {
+            break answer;
+        }
+    };
     Ok(match answer.error_code {
         0 => Ok(answer.base_offset),
         code => Err(format!("{code}: {}", answer.error_message.as_deref().unwrap_or_default())),

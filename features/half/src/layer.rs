@@ -257,7 +257,9 @@ impl Look<'_> {
     ) -> Result<Option<End>, Refusal> {
         let refused = |why: &str| Err(Refusal::record(place, format!("{TRAN_END}: {why}")));
         let parking = &self.layer.parking;
-        let Some(claim) = parking.claim(at) else { return refused("the message is being ended or asked about right now: try again") };
+        let Some(claim) = parking.claim(at) else {
+            return Err(Refusal::busy(place, format!("{TRAN_END}: the message is being ended by another right now")));
+        };
         let ended = parking.ended(at).map_err(|error| unreadable(&error))?;
         if let Some(ended) = ended {
             let repeated = by.is_some() && ended.by == by;

@@ -158,9 +158,8 @@ impl Schedule {
         header: &BatchHeader,
     ) -> Result<Option<(Claim, Vec<krocket_stack::Row>)>, Refusal> {
         let refused = |why: &str| Err(Refusal::record(place, format!("{TIMER_DEL_UNIQKEY}={}: {why}", brief(target))));
-        let Some(claim) = self.parking.claim(at) else {
-            return refused("the message is being delivered or changed right now");
-        };
+        let busy = || Refusal::busy(place, format!("{TIMER_DEL_UNIQKEY}={}: the message is being delivered or changed right now", brief(target)));
+        let Some(claim) = self.parking.claim(at) else { return Err(busy()) };
         match self.parking.stored_status(at).map_err(|error| unreadable(&error))? {
             Status::Pending { entry, .. } if entry.half().is_some() => {
                 refused("it is a half message, which is rolled back, not cancelled: TRAN_END=ROLLBACK")
@@ -172,7 +171,7 @@ impl Schedule {
             // Said twice it is as true, and an idempotent producer may say it twice.
             Status::Ended(Ended { outcome: Outcome::Cancelled, .. }) => Ok(None),
             Status::Ended(ended) => refused(&format!("the message was {}", ended.outcome.words())),
-            Status::Busy => refused("the message is being delivered or changed right now"),
+            Status::Busy => Err(busy()),
             Status::Delivered => refused("the message was delivered already"),
             Status::Unknown => Err(unknown(place, target)),
         }

@@ -28,6 +28,31 @@ async def started(kind, *args, **kwargs):
     return client
 
 
+
+class Transactional:
+    def __init__(self, transactional_id):
+        self.producer = wait(started(AIOKafkaProducer, **BASE, transactional_id=transactional_id))
+
+    def begin(self):
+        wait(self.call(self.producer.begin_transaction))
+
+    def produce(self, topic, records):
+        for r in records:
+            wait(self.producer.send_and_wait(topic, r.value, r.key, r.partition))
+
+    def offset(self, group, topic, partition, offset):
+        offsets = {TopicPartition(topic, partition): offset}
+        wait(self.call(self.producer.send_offsets_to_transaction, offsets, group))
+
+    def end(self, commit):
+        wait(self.call(self.producer.commit_transaction if commit else self.producer.abort_transaction))
+
+    @staticmethod
+    async def call(method, *args):
+        """In the loop, where some methods make futures before they are awaited."""
+        await method(*args)
+
+
 class AioKafka(Client):
     unsendable = [(None, None)]
 
@@ -152,6 +177,22 @@ class AioKafka(Client):
             if records:
                 await consumer.commit({TopicPartition(topic, records[-1].partition): records[-1].offset + 1})
             await consumer.stop()
+            return records
+
+        return wait(run())
+
+    def transactional(self, transactional_id):
+        return Transactional(transactional_id)
+
+    def read_committed(self, topic, partition, count):
+        async def run():
+            options = {"isolation_level": "read_committed", "auto_offset_reset": "earliest"}
+            reader = await started(AIOKafkaConsumer, **BASE, **options)
+            reader.assign([TopicPartition(topic, partition)])
+            records, deadline = [], time.monotonic() + 30
+            while len(records) < count and time.monotonic() < deadline:
+                records += self.records(await reader.getmany(timeout_ms=200))
+            await reader.stop()
             return records
 
         return wait(run())

@@ -10,6 +10,33 @@ from scenario import Client, Record, Skip, TopicExists
 BASE = {"bootstrap.servers": scenario.BOOTSTRAP, "client.id": scenario.CLIENT}
 
 
+
+class Transactional:
+    def __init__(self, transactional_id):
+        self.producer = Producer({**BASE, "transactional.id": transactional_id})
+        self.producer.init_transactions(30)
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def produce(self, topic, records):
+        for r in records:
+            self.producer.produce(topic, value=r.value, key=r.key, partition=r.partition)
+        self.producer.flush(30)
+
+    def offset(self, group, topic, partition, offset):
+        member = Consumer({**BASE, "group.id": group})
+        metadata = member.consumer_group_metadata()
+        self.producer.send_offsets_to_transaction([TopicPartition(topic, partition, offset)], metadata, 30)
+        member.close()
+
+    def end(self, commit):
+        if commit:
+            self.producer.commit_transaction(30)
+        else:
+            self.producer.abort_transaction(30)
+
+
 class Confluent(Client):
     def __init__(self):
         self.admin = AdminClient(BASE)
@@ -127,6 +154,18 @@ class Confluent(Client):
                 pending = True
             commit()
         consumer.close()
+
+    def transactional(self, transactional_id):
+        return Transactional(transactional_id)
+
+    def read_committed(self, topic, partition, count):
+        reader = Consumer({**BASE, "group.id": "unused", "isolation.level": "read_committed"})
+        reader.assign([TopicPartition(topic, partition, 0)])
+        records, deadline = [], time.monotonic() + 30
+        while len(records) < count and time.monotonic() < deadline:
+            records += [self.record(m) for m in reader.consume(count, 0.2)]
+        reader.close()
+        return records
 
     def group_read(self, group, topic, count, protocol="classic"):
         consumer = self.consumer(group, protocol)

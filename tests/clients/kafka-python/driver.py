@@ -14,6 +14,32 @@ from scenario import Client, Record, Skip, TopicExists
 BASE = {"bootstrap_servers": scenario.BOOTSTRAP, "client_id": scenario.CLIENT}
 
 
+
+class Transactional:
+    def __init__(self, transactional_id):
+        self.producer = KafkaProducer(**BASE, transactional_id=transactional_id)
+        self.producer.init_transactions()
+
+    def begin(self):
+        self.producer.begin_transaction()
+
+    def produce(self, topic, records):
+        futures = [self.producer.send(topic, r.value, r.key, partition=r.partition) for r in records]
+        self.producer.flush(30)
+        for future in futures:
+            future.get(30)
+
+    def offset(self, group, topic, partition, offset):
+        offsets = {TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)}
+        self.producer.send_offsets_to_transaction(offsets, group)
+
+    def end(self, commit):
+        if commit:
+            self.producer.commit_transaction()
+        else:
+            self.producer.abort_transaction()
+
+
 class KafkaPython(Client):
     null_headers = False
     unsendable = [(None, None)]
@@ -132,6 +158,18 @@ class KafkaPython(Client):
             last = records[-1]
             consumer.commit({TopicPartition(topic, last.partition): OffsetAndMetadata(last.offset + 1, "", -1)})
         consumer.close()
+        return records
+
+    def transactional(self, transactional_id):
+        return Transactional(transactional_id)
+
+    def read_committed(self, topic, partition, count):
+        reader = KafkaConsumer(**BASE, isolation_level="read_committed", auto_offset_reset="earliest")
+        reader.assign([TopicPartition(topic, partition)])
+        records, deadline = [], time.monotonic() + 30
+        while len(records) < count and time.monotonic() < deadline:
+            records += self.records(reader.poll(200))
+        reader.close()
         return records
 
     def committed(self, group, topic, partition):

@@ -156,6 +156,24 @@ const client = {
     return records
   },
 
+  async transactional (transactionalId) {
+    const producer = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1, retry: { retries: 3 } })
+    await producer.connect()
+    let txn
+    return {
+      begin: async () => { txn = await producer.transaction() },
+      produce: (topic, records) => txn.send({ topic, messages: records.map(({ key, value, partition }) => ({ key, value, partition })) }),
+      offset: (consumerGroupId, topic, partition, offset) =>
+        txn.sendOffsets({ consumerGroupId, topics: [{ topic, partitions: [{ partition, offset: String(offset) }] }] }),
+      end: commit => commit ? txn.commit() : txn.abort()
+    }
+  },
+
+  // kafkajs reads under read_committed unless it is told otherwise.
+  readCommitted (topic, partition, count) {
+    return client.read(topic, partition, 0, records => records.length >= count)
+  },
+
   async committed (groupId, topic, partition) {
     const [found] = await admin.fetchOffsets({ groupId, topics: [topic] })
     return Number(found.partitions.find(p => p.partition === partition)?.offset ?? -1)

@@ -91,6 +91,7 @@ func Main(client Client, traits Traits) {
 		"delay-cancel":         c.story(delayCancel),
 		"retry-dead-redrive":   c.story(retryDeadRedrive),
 		"half-check":           c.story(halfCheck),
+		"transactions":         func() error { return Skip("Go has its transactions tested by franz-go's own suite") },
 	}
 	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		table["compression-"+codec] = func() error { return c.compression(codec) }

@@ -152,3 +152,40 @@ export class Features {
     await refused(this.produce(topic, record('x', { TRAN_END: 'COMMIT', UNIQ_KEY: 'h-2' })), 'a commit after the rollback')
   }
 }
+
+// What is committed is seen whole, what is aborted never; offsets go with their transaction; a successor fences.
+export async function transactions (cases, prefix) {
+  const { client } = cases
+  if (!client.transactional) throw new Skip('no transactions in this driver')
+  const [topic, copy] = [await cases.newTopic('txn', 1), await cases.newTopic('txn-copy', 1)]
+  const group = `${prefix}.txn-group`
+  const producer = await client.transactional(`${prefix}.txn`)
+  const five = name => Array.from({ length: 5 }, (_, i) => `${name}${i}`)
+  for (const [name, commit] of [['a', true], ['b', false], ['c', true]]) {
+    await producer.begin()
+    await producer.produce(topic, five(name).map(value => record(value)))
+    await producer.end(commit)
+  }
+  const wanted = [...five('a'), ...five('c')]
+  let got = await client.readCommitted(topic, 0, wanted.length)
+  cases.same(values(got), wanted, 'what is committed')
+  const end = got.at(-1).offset + 1
+  await producer.begin()
+  await producer.produce(copy, values(got).map(value => record(value)))
+  await producer.offset(group, topic, 0, end)
+  await producer.end(true)
+  cases.same(await client.committed(group, topic, 0), end, 'the offset of the transaction')
+  const successor = await client.transactional(`${prefix}.txn`)
+  const late = async () => {
+    await producer.begin()
+    await producer.produce(copy, [record('late')])
+    await producer.end(true)
+  }
+  // Here a producer takes its transactional id when its first transaction begins.
+  await successor.begin()
+  await refused(late(), 'a producer that has a successor')
+  await successor.produce(copy, [record('last')])
+  await successor.end(true)
+  got = await client.readCommitted(copy, 0, wanted.length + 1)
+  cases.same(values(got), [...wanted, 'last'], 'the copy')
+}

@@ -339,7 +339,8 @@ export async function main (client, traits) {
     if (head === 'compression' || head === 'group') return cases[head](tail)
     const method = case_.replace(/-./g, two => two[1].toUpperCase())
     if (cases[method]) return cases[method]()
-    const { Features } = await import('./features.mjs') // it builds on what is here
+    const { Features, transactions } = await import('./features.mjs') // it builds on what is here
+    if (method === 'transactions') return transactions(cases, prefix)
     return new Features(cases, prefix)[method]()
   }
   const names = process.argv.slice(2)

@@ -182,5 +182,37 @@ def half_check(cases):
             "a commit after the rollback")
 
 
-CASES = {"view-group": view_group, "delay-cancel": delay_cancel, "retry-dead-redrive": retry_dead_redrive,
+
+def transactions(cases):
+    """What is committed is seen whole, what is aborted never; offsets go with their transaction; a successor fences."""
+    client, topic, copy, group = cases.client, cases.new_topic("txn"), cases.new_topic("txn-copy"), f"{PREFIX}.txn-group"
+    producer = client.transactional(f"{PREFIX}.txn")
+    for name, commit in (("a", True), ("b", False), ("c", True)):
+        producer.begin()
+        producer.produce(topic, [Record(b"k", f"{name}{i}".encode()) for i in range(5)])
+        producer.end(commit)
+    wanted = [f"{name}{i}".encode() for name in "ac" for i in range(5)]
+    got = client.read_committed(topic, 0, len(wanted))
+    same([r.value for r in got], wanted, "what is committed")
+    producer.begin()
+    producer.produce(copy, [Record(r.key, r.value) for r in got])
+    producer.offset(group, topic, 0, got[-1].offset + 1)
+    producer.end(True)
+    same(client.committed(group, topic, 0), got[-1].offset + 1, "the offset of the transaction")
+    successor = client.transactional(f"{PREFIX}.txn")
+
+    def late():
+        producer.begin()
+        producer.produce(copy, [Record(b"k", b"late")])
+        producer.end(True)
+
+    refused(late, "a producer that has a successor")
+    successor.begin()
+    successor.produce(copy, [Record(b"k", b"last")])
+    successor.end(True)
+    got = client.read_committed(copy, 0, len(wanted) + 1)
+    same([r.value for r in got], [*wanted, b"last"], "the copy")
+
+
+CASES = {"transactions": transactions, "view-group": view_group, "delay-cancel": delay_cancel, "retry-dead-redrive": retry_dead_redrive,
          "half-check": half_check}

@@ -101,6 +101,14 @@ class Client:
     def committed(self, group, topic, partition):
         raise NotImplementedError
 
+    def transactional(self, transactional_id):
+        """A producer with begin(), produce(topic, records), offset(group, topic, partition, offset) and end(commit)."""
+        raise Skip("no transactions")
+
+    def read_committed(self, topic, partition, count):
+        """As many records of one partition, under read_committed."""
+        raise NotImplementedError
+
 
 def check(condition, message):
     if not condition:

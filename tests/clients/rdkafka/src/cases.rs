@@ -100,7 +100,7 @@ impl Cases {
                 let start = self.number("restart", "first") + self.number("restart", "second");
                 self.resume(start, self.number("restart", "records") - start)
             }
-            "view-group" | "delay-cancel" | "retry-dead-redrive" | "half-check" => {
+            "view-group" | "delay-cancel" | "retry-dead-redrive" | "half-check" | "transactions" => {
                 bail!(Skip("librdkafka does these stories in Python"))
             }
             _ => bail!("no such case"),

@@ -146,10 +146,27 @@ final class Client {
         }
     }
 
+    /** A producer that has yet to take its transactional id. */
+    KafkaProducer<byte[], byte[]> transactional(String id) {
+        Properties p = base();
+        p.put("transactional.id", id);
+        return new KafkaProducer<>(p, new ByteArraySerializer(), new ByteArraySerializer());
+    }
+
+    List<Rec> readCommitted(String topic, int partition, int count) {
+        Properties p = new Properties();
+        p.put("isolation.level", "read_committed");
+        return read(p, topic, partition, 0, records -> records.size() >= count);
+    }
+
     List<Rec> read(String topic, int partition, long offset, Predicate<List<Rec>> enough) {
+        return read(new Properties(), topic, partition, offset, enough);
+    }
+
+    private List<Rec> read(Properties p, String topic, int partition, long offset, Predicate<List<Rec>> enough) {
         TopicPartition tp = new TopicPartition(topic, partition);
         List<Rec> records = new ArrayList<>();
-        try (var consumer = consumer(new Properties())) {
+        try (var consumer = consumer(p)) {
             consumer.assign(List.of(tp));
             consumer.seek(tp, offset);
             long deadline = System.nanoTime() + Duration.ofSeconds(30).toNanos();

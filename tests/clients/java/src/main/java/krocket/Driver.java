@@ -61,6 +61,7 @@ public final class Driver {
             case "delay-cancel" -> () -> features(cases, client).delayCancel();
             case "retry-dead-redrive" -> () -> features(cases, client).retryDeadRedrive();
             case "half-check" -> () -> features(cases, client).halfCheck();
+            case "transactions" -> () -> new Transactions(cases, client, System.getenv("KROCKET_PREFIX")).run();
             default -> () -> {
                 throw new AssertionError("no such case");
             };
