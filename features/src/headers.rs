@@ -57,6 +57,8 @@ headers! {
 pub const BORN_TIMESTAMP: &str = "BORN_TIMESTAMP";
 /// Set by krocket on retried records: the topic that the message was first consumed from.
 pub const REAL_TOPIC: &str = "REAL_TOPIC";
+/// Topic config that makes a topic a view: the topic that it shows a part of, with its partitions and offsets.
+pub const VIEW_SOURCE: &str = "krocket.view.source";
 /// Set by consumers on what they send to retry: the reason.
 pub const ERROR: &str = "ERROR";
 

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{
 use krocket_config::check::HIDDEN;
 use krocket_config::rules::{Live, Prefixes};
 use krocket_protocol::{ApiKey, ErrorCode, StrBytes};
-use krocket_stack::{BoxFuture, Error, Handler, Layer, Request, Response};
+use krocket_stack::{BoxFuture, Error, Handler, Head, Layer, Request, Response};
 
 /// Refuses to create topics with reserved names, on request or by being asked for.
 pub struct Reserved {
@@ -88,14 +88,29 @@ async fn metadata(request: Request, next: &dyn Handler) -> Result<Response, Erro
             _ => true,
         });
     }
-    if hidden.is_empty() {
+    metadata_without(next, head, message, hidden, ErrorCode::InvalidTopicException).await
+}
+
+/// Passes on what is left of a Metadata request, and answers for the topics that were taken out of it.
+pub async fn metadata_without(
+    next: &dyn Handler,
+    head: Head,
+    message: MetadataRequest,
+    names: Vec<TopicName>,
+    code: ErrorCode,
+) -> Result<Response, Error> {
+    if names.is_empty() {
         return next.call(Request::new(head, message)).await;
     }
     let version = head.version;
+    // In version 0 no topics means all.
+    let nothing_left = message.topics.as_ref().is_some_and(Vec::is_empty);
     let mut response: MetadataResponse = next.call(Request::new(head, message)).await?.into_message(version)?;
-    response.topics.extend(hidden.into_iter().map(|name: TopicName| {
-        MetadataResponseTopic::default().with_name(Some(name)).with_error_code(ErrorCode::InvalidTopicException.code())
-    }));
+    if nothing_left {
+        response.topics.clear();
+    }
+    let refused = |name| MetadataResponseTopic::default().with_name(Some(name)).with_error_code(code.code());
+    response.topics.extend(names.into_iter().map(refused));
     Ok(Response::new(response))
 }
 
@@ -115,7 +130,7 @@ mod tests {
 
     use kafka_protocol::messages::create_topics_request::CreatableTopic;
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-    use krocket_stack::{Connection, Head, Stack};
+    use krocket_stack::{Connection, Stack};
 
     /// Creates whatever it is asked for.
     struct Creates;

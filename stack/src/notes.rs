@@ -118,6 +118,8 @@ pub struct Notes {
     pub rows: Vec<Row>,
     /// The batch is noted in [`crate::ledger::tables::WORK`] for whoever indexes it behind the produce path.
     pub indexed: bool,
+    /// Bytes that the client sent, where a layer has made more of them: max.message.bytes is a limit of the client's.
+    pub sent: Option<usize>,
 }
 
 impl Notes {

@@ -81,6 +81,9 @@ async fn a_nack_by_an_id_that_names_nothing_to_retry_is_refused() {
         rows.push((nack("orders:0:0").with(name, Some(UNREADABLE)), "is not text"));
     }
     rows.push((nack("orders:0:0").with("BORN_TIMESTAMP", Some(b"yesterday")), "BORN_TIMESTAMP=yesterday"));
+    for topic in ["other", "nowhere", "dlq.billing", RETRY, ""] {
+        rows.push((nack("orders:0:0").with("REAL_TOPIC", Some(topic.as_bytes())), "orders:0:0 is a message of orders"));
+    }
     world.refuses(RETRY, rows).await;
     world.krocket.stop().await;
 }
@@ -92,6 +95,18 @@ async fn a_nack_that_is_the_message_itself_is_read_as_closely() {
         (record(&[("ORIGIN_MESSAGE_ID", "nonsense")]), "is not a message id"),
         (record(&[("ORIGIN_MESSAGE_ID", "dlq.billing:0:0")]), "is a dead letter"),
         (record(&[("REAL_TOPIC", "dlq.billing")]), "holds dead letters"),
+        (record(&[("REAL_TOPIC", RETRY)]), "REAL_TOPIC=retry.billing: it belongs to krocket"),
+        (record(&[("REAL_TOPIC", "check.shop")]), "REAL_TOPIC=check.shop: it belongs to krocket"),
+        (record(&[("REAL_TOPIC", "nowhere")]), "REAL_TOPIC=nowhere: no such topic"),
+        (record(&[("REAL_TOPIC", "__krocket_x")]), "no such topic"),
+        (record(&[("REAL_TOPIC", "")]), "REAL_TOPIC=: no such topic"),
+        (record(&[("REAL_TOPIC", "other"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]), "orders:0:0 is a message of orders"),
+        (record(&[("REAL_TOPIC", "nowhere"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]), "orders:0:0 is a message of orders"),
+        (record(&[("ORIGIN_MESSAGE_ID", "nowhere:0:0")]), "no such topic or partition"),
+        (record(&[("ORIGIN_MESSAGE_ID", "orders:2:0")]), "no such topic or partition"),
+        (record(&[("ORIGIN_MESSAGE_ID", "orders:0:999")]), "no such message"),
+        (record(&[("ORIGIN_MESSAGE_ID", "orders:0:1")]), "is not visible"),
+        (record(&[("ORIGIN_MESSAGE_ID", "orders:0:5")]), "is not visible"),
         (record(&[("BORN_TIMESTAMP", "-1")]), "BORN_TIMESTAMP=-1"),
         // A tombstone is a message; without its key it would be a nack by id.
         (Rec { value: None, ..record(&[("ORIGIN_MESSAGE_ID", "orders")]) }, "is not a message id"),
@@ -143,16 +158,20 @@ async fn nobody_produces_to_what_is_krockets() {
     world.appears_topic("check.shop").await;
     let before = world.held().await;
     let krockets = ErrorCode::InvalidTopicException.code();
-    for topic in ["dlq.billing", "dlq.nobody", "dlq.a_x20b", "check.shop", "check.nobody"] {
+    for topic in ["dlq.billing", "dlq.nobody", "dlq.a_x20b", "dlq.a_xZZ", "check.shop", "check.nobody"] {
         let refused = world.send(topic, &[record(&[])]).await.expect_err(topic);
         assert!(refused.code == krockets && refused.message.contains("belongs to krocket"), "{topic}: {refused:?}");
     }
-    for topic in ["__krocket", "__krocket_offsets", "no.such.topic", "two words", ""] {
+    for topic in ["__krocket", "__krocket_offsets", "no.such.topic", "two words", "", "retry.nobody", "retry.a_xZZ", "retry."] {
         let refused = world.send(topic, &[record(&[])]).await.expect_err(topic);
         assert_eq!(refused.code, ErrorCode::UnknownTopicOrPartition.code(), "{topic}: {refused:?}");
     }
     for topic in ["__krocket", "__krocket_offsets", "two words", "a/b"] {
         assert_eq!(world.ask_for(topic).await, krockets, "{topic}");
+    }
+    // What is no spelling of a group, a dead-letter topic without its group.
+    for topic in ["retry.a_xZZ", "retry.a_x61", "retry.", "dlq.a_xZZ", "dlq.nobody"] {
+        assert_eq!(world.ask_for(topic).await, ErrorCode::UnknownTopicOrPartition.code(), "{topic}");
     }
     let refused = world.send_bytes(RETRY, 7, batch(&[record(&[])])).await.expect_err("partition 7");
     assert_eq!(refused.code, ErrorCode::UnknownTopicOrPartition.code());

@@ -173,7 +173,8 @@ fn start_partition(
         .partition(data.index)
         .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition"))?;
     let now_ms = broker.log.clock().now_ms();
-    let (batch, header) = check(asked, data.records, &config, now_ms)?;
+    let sent = data.notes.sent.unwrap_or(data.records.len());
+    let (batch, header) = check(asked, data.records, sent, &config, now_ms)?;
     let appending = if header.is_transactional() {
         let named = || Named { topic: topic.name.clone(), index: data.index, partition: partition.clone() };
         let append = || {
@@ -191,14 +192,19 @@ fn start_partition(
 ///
 /// Every record is walked, compressed or not, as Kafka does: whatever is in the log can be read by every client. The
 /// walk streams and costs a fraction of what compressing did; memory is bounded whatever the batch claims.
-fn check(asked: &Asked, mut batch: Bytes, config: &TopicConfig, now_ms: i64) -> Result<(Bytes, BatchHeader), Refusal> {
+fn check(
+    asked: &Asked,
+    mut batch: Bytes,
+    sent: usize,
+    config: &TopicConfig,
+    now_ms: i64,
+) -> Result<(Bytes, BatchHeader), Refusal> {
     if batch.is_empty() {
         return Err(Refusal::new(ErrorCode::InvalidRecord, "a partition without a record batch"));
     }
     // What was taken once is delivered, whatever headers krocket adds to it.
-    if batch.len() > config.max_message_bytes && !asked.internal {
-        let message =
-            format!("a batch of {} bytes: max.message.bytes is {}", batch.len(), config.max_message_bytes);
+    if sent > config.max_message_bytes && !asked.internal {
+        let message = format!("a batch of {sent} bytes: max.message.bytes is {}", config.max_message_bytes);
         return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
     }
     let timestamps = if config.log_append_time {

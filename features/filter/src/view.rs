@@ -12,8 +12,7 @@ use uuid::Uuid;
 use crate::expression::{Expression, Fields, FilterError};
 use crate::row::Progress;
 
-/// Topic config that makes a topic a view: the topic that it shows a part of.
-pub const SOURCE: &str = "krocket.view.source";
+pub use krocket_features::headers::VIEW_SOURCE as SOURCE;
 /// Topic config: what a view shows.
 pub const FILTER: &str = "krocket.view.filter";
 /// Topic config: the view came with a subscription.

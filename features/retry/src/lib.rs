@@ -1,11 +1,15 @@
 //! Retry with back-off and dead letters for consumer groups: `retry.<group>` and `dlq.<group>`. See README.md.
 
+mod attempts;
 mod http;
 mod layer;
+mod nack;
+mod original;
 mod policy;
 mod redrive;
 mod topics;
 
+pub use attempts::sweep;
 pub use http::routes;
 pub use layer::Retry;
 pub use redrive::DeadLetters;

@@ -15,14 +15,13 @@ use krocket_stack::ledger::{TopicInfo, tables};
 use krocket_stack::{Handler, Ledger, LedgerError, Notes, Row};
 use parking_lot::Mutex;
 
-use crate::layer::DLQ_TOPIC;
+use crate::attempts::REDRIVEN;
+use crate::nack::DLQ_TOPIC;
 
 const DELETE_RECORDS: i16 = 2;
 const READ_BYTES: usize = 1 << 20;
 /// On a redriven message: when, epoch ms.
 const REDRIVEN_AT: &str = "REDRIVEN_AT";
-/// Before the locator of a dead letter that was redriven.
-const REDRIVEN: &[u8] = b"retry/redriven/";
 
 /// Keeps a broken consumer from flooding its dead-letter topic: beyond so many a minute the rest wait for the next.
 #[derive(Debug, Default)]
