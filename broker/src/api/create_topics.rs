@@ -20,10 +20,11 @@ use crate::topics::{Change, Edit, NewTopic, Topics, name};
 pub(super) const MAX_PARTITIONS: u32 = 100_000;
 
 /// Answers CreateTopics: all valid topics of a request are created as one.
-pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreateTopicsRequest) -> CreateTopicsResponse {
+pub(crate) async fn handle(broker: &Broker, head: Head, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let twice = duplicates(request.topics.iter().map(|topic| &topic.name));
     let change = broker.topics.change().await;
-    let mut plan = Plan { broker, change: &change, collisions: HashSet::new(), partitions: 0 };
+    let internal = head.connection.is_internal();
+    let mut plan = Plan { broker, change: &change, internal, collisions: HashSet::new(), partitions: 0 };
     let mut edits = Vec::new();
     let mut results = Vec::new();
     let mut told = HashSet::new();
@@ -61,6 +62,8 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreateTopicsRe
 struct Plan<'a> {
     broker: &'a Broker,
     change: &'a Change,
+    /// By krocket, which names topics after groups: `a.b` and `a_b` may both be one, and are never mixed up here.
+    internal: bool,
     collisions: HashSet<String>,
     partitions: u32,
 }
@@ -72,13 +75,13 @@ impl Plan<'_> {
         if self.broker.topics.get(name).is_some() {
             return Err(ApiError::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
         }
-        if let Some(other) = self.broker.topics.colliding(name) {
+        if let Some(other) = self.broker.topics.colliding(name).filter(|_| !self.internal) {
             return Err(ApiError::new(
                 ErrorCode::InvalidTopicException,
                 format!("Topic '{name}' collides with existing topic: {other}"),
             ));
         }
-        if !Topics::claim(&mut self.collisions, name) {
+        if !Topics::claim(&mut self.collisions, name) && !self.internal {
             return Err(ApiError::new(
                 ErrorCode::InvalidTopicException,
                 format!("Topic '{name}' collides with another topic of this request"),

@@ -44,7 +44,7 @@ async fn notes_are_there_with_the_batch_after_a_restart_too() {
     let broker = TestBroker::start().await;
     let to = create(&broker, "t", 1, &[]).await;
     produce(&broker, 9, &to, 0, 1, records(&["a", "b"])).await;
-    let notes = Notes { hidden: vec![1], rows: vec![parked(1), Row::delete(DUE, &b"none"[..])], indexed: true };
+    let notes = Notes { hidden: vec![1], rows: vec![parked(1), Row::delete(DUE, &b"none"[..])], indexed: true, ..Notes::default() };
     assert_eq!(produce_noted(&broker, &to, records(&["c", "d"]), notes, None).await.base_offset, 2);
     broker.broker.work().notified().await;
     let check = |broker: &TestBroker| {

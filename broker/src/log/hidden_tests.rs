@@ -122,7 +122,7 @@ async fn compaction_looks_at_what_is_visible_and_keeps_what_is_parked() {
     let partition = log.partition(1).expect("a partition");
     let park = |place: i32| {
         let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(place);
-        Notes { hidden: vec![place], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: true }
+        Notes { hidden: vec![place], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: true, ..Notes::default() }
     };
     // All records have the same key.
     append(&log, &partition, 2, Codec::Gzip, park(1)).await;
@@ -167,7 +167,7 @@ async fn rows_come_with_their_batch_and_know_its_offsets() {
     append(&log, &partition, 5, Codec::None, Notes::default()).await;
     let key = || Template::default().bytes(&1_u32.to_be_bytes()).offset_of(2);
     let rows = vec![Row::put(PARKED, key(), b"due".to_vec()), Row::put(DUE, b"d".to_vec(), key())];
-    append(&log, &partition, 3, Codec::None, Notes { hidden: vec![2], rows, indexed: true }).await;
+    append(&log, &partition, 3, Codec::None, Notes { hidden: vec![2], rows, indexed: true, ..Notes::default() }).await;
     let locator = [&1_u32.to_be_bytes()[..], &7_i64.to_be_bytes()].concat();
     for log in [log.clone(), {
         // As a kill leaves it, and without the index.
@@ -200,7 +200,7 @@ async fn what_is_parked_stays_until_it_is_delivered() {
     for n in 0..6 {
         let notes = if n % 2 == 1 {
             let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(0);
-            Notes { hidden: vec![0], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: false }
+            Notes { hidden: vec![0], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: false, ..Notes::default() }
         } else {
             Notes::default()
         };
@@ -244,7 +244,7 @@ async fn later_trims_go_round_what_is_parked_too() {
     for n in 0..12 {
         let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(1);
         let rows = if n % 3 == 0 { vec![Row::put(PARKED, key, b"".to_vec())] } else { Vec::new() };
-        append(&log, &partition, 2, Codec::None, Notes { hidden: vec![1], rows, indexed: false }).await;
+        append(&log, &partition, 2, Codec::None, Notes { hidden: vec![1], rows, indexed: false, ..Notes::default() }).await;
     }
     let stored = |log: &Log, partition: &Partition| -> Vec<i64> {
         let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");

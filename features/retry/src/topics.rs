@@ -95,7 +95,8 @@ impl Topics {
             return Named::Pass;
         }
         let groups = self.groups().await;
-        if !groups.contains(&group) && !(kind == Kind::Retry && self.await_group(&group, &groups)) {
+        let comes = groups.contains(&group) || (kind == Kind::Retry && self.await_group(&group, &groups));
+        if !comes {
             return Named::Unknown;
         }
         match self.create(&group).await {
