@@ -64,7 +64,8 @@ async fn nacked(world: &mut World, topic: &str, count: usize, nack: Rec, times: 
 /// A group that has committed an offset, and nothing else.
 async fn commit(world: &mut World, group: &str) {
     let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(0);
-    let topic = OffsetCommitRequestTopic::default().with_name(TopicName(text("orders"))).with_partitions(vec![partition]);
+    let topic =
+        OffsetCommitRequestTopic::default().with_name(TopicName(text("orders"))).with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default()
         .with_group_id(GroupId(text(group)))
         .with_generation_id_or_member_epoch(-1)
@@ -73,7 +74,8 @@ async fn commit(world: &mut World, group: &str) {
 }
 
 async fn join(world: &mut World, group: &str) {
-    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"\0\0"));
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"\0\0"));
     let request = JoinGroupRequest::default()
         .with_group_id(GroupId(text(group)))
         .with_session_timeout_ms(10_000)
@@ -174,7 +176,8 @@ async fn a_message_without_key_and_value_is_retried_like_any_other() {
         assert_eq!((header(&retried, "a"), header(&retried, "RECONSUME_TIMES")), (Some("b"), Some("1")));
     }
     // Sent back as it is, it looks like a nack by id, and is as good.
-    let same = empty(&[("a", "b"), ("ORIGIN_MESSAGE_ID", "orders:0:0"), ("REAL_TOPIC", "orders"), ("RECONSUME_TIMES", "1")]);
+    let same =
+        empty(&[("a", "b"), ("ORIGIN_MESSAGE_ID", "orders:0:0"), ("REAL_TOPIC", "orders"), ("RECONSUME_TIMES", "1")]);
     let retried = nacked(&mut world, "retry.billing", 3, same, "2").await;
     assert_eq!(header(&retried, "a"), Some("b"));
     world.krocket.stop().await;

@@ -145,12 +145,16 @@ async fn of_two_headers_of_a_name_the_last_counts() {
         let name = "CHECK_IMMUNITY_TIME_IN_SECONDS";
         half("x").with(name, Some(first.as_bytes())).with(name, Some(last.as_bytes()))
     };
-    world.refuses("orders", vec![
-        (twice("true", "perhaps"), "TRAN_MSG=perhaps"),
-        (immune("60", "soon"), "is not a number of seconds"),
-        (half("x").with("PGROUP", Some(b"")), "TRAN_MSG without PGROUP"),
-    ])
-    .await;
+    world
+        .refuses(
+            "orders",
+            vec![
+                (twice("true", "perhaps"), "TRAN_MSG=perhaps"),
+                (immune("60", "soon"), "is not a number of seconds"),
+                (half("x").with("PGROUP", Some(b"")), "TRAN_MSG without PGROUP"),
+            ],
+        )
+        .await;
     world.take("orders", twice("perhaps", "true")).await;
     world.take("orders", immune("soon", "60")).await;
     let (_, listed) = world.get("/v1/transactions").await;

@@ -12,18 +12,22 @@ const UNREADABLE: &[u8] = b"\xff\xfe";
 async fn keys_that_could_never_be_asked_for_are_refused() {
     let mut world = World::start(&["orders"], |_| {}).await;
     let (long, longer) = ("x".repeat(4097), "x ".repeat(17_000));
-    world.refuses("orders", vec![
-        (record(&[]).with("UNIQ_KEY", None), "UNIQ_KEY is not text"),
-        (record(&[]).with("UNIQ_KEY", Some(UNREADABLE)), "UNIQ_KEY is not text"),
-        (record(&[]).with("KEYS", None), "KEYS is not text"),
-        (record(&[]).with("KEYS", Some(b"a b\xff")), "KEYS is not text"),
-        (record(&[("UNIQ_KEY", &long)]), "UNIQ_KEY is 4097 bytes long: at most 4096"),
-        (record(&[("KEYS", &longer)]), "KEYS is 34000 bytes long: at most 32767"),
-        (record(&[("KEYS", "a"), ("KEYS", &longer)]), "KEYS is 34000 bytes long"),
-        (record(&[("UNIQ_KEY", "a")]).with("UNIQ_KEY", None), "UNIQ_KEY is not text"),
-        (record(&[("TIMER_DELAY_SEC", "1"), ("UNIQ_KEY", &long)]), "UNIQ_KEY is 4097 bytes long"),
-    ])
-    .await;
+    world
+        .refuses(
+            "orders",
+            vec![
+                (record(&[]).with("UNIQ_KEY", None), "UNIQ_KEY is not text"),
+                (record(&[]).with("UNIQ_KEY", Some(UNREADABLE)), "UNIQ_KEY is not text"),
+                (record(&[]).with("KEYS", None), "KEYS is not text"),
+                (record(&[]).with("KEYS", Some(b"a b\xff")), "KEYS is not text"),
+                (record(&[("UNIQ_KEY", &long)]), "UNIQ_KEY is 4097 bytes long: at most 4096"),
+                (record(&[("KEYS", &longer)]), "KEYS is 34000 bytes long: at most 32767"),
+                (record(&[("KEYS", "a"), ("KEYS", &longer)]), "KEYS is 34000 bytes long"),
+                (record(&[("UNIQ_KEY", "a")]).with("UNIQ_KEY", None), "UNIQ_KEY is not text"),
+                (record(&[("TIMER_DELAY_SEC", "1"), ("UNIQ_KEY", &long)]), "UNIQ_KEY is 4097 bytes long"),
+            ],
+        )
+        .await;
     // A megabyte is not even a batch.
     let before = world.held().await;
     for name in ["UNIQ_KEY", "KEYS"] {
@@ -103,14 +107,26 @@ async fn a_question_that_makes_no_sense_is_answered_with_what_would() {
         rows.push((format!("/v1/messages?key=all&next={token}"), 400, no_token));
         rows.push((format!("/v1/messages?uniq_key=a&next={token}"), 400, no_token));
     }
-    for id in ["x", "orders", "orders:0", ":0:0", "orders:0:0:0", "orders:-1:0", "orders:0:-1", "orders:0:+1", "orders:0:x", "%20"] {
+    for id in [
+        "x",
+        "orders",
+        "orders:0",
+        ":0:0",
+        "orders:0:0:0",
+        "orders:-1:0",
+        "orders:0:-1",
+        "orders:0:+1",
+        "orders:0:x",
+        "%20",
+    ] {
         rows.push((format!("/v1/messages/{id}"), 400, not_an_id));
         rows.push((format!("/v1/messages/{id}/life"), 400, not_an_id));
     }
     for id in ["orders:0:9223372036854775808", "orders:2147483648:0"] {
         rows.push((format!("/v1/messages/{id}"), 400, not_an_id));
     }
-    for id in ["nowhere:0:0", "orders:2:0", "orders:0:3", "orders:1:0", "orders:0:9223372036854775807", "__krocket:0:0"] {
+    for id in ["nowhere:0:0", "orders:2:0", "orders:0:3", "orders:1:0", "orders:0:9223372036854775807", "__krocket:0:0"]
+    {
         rows.push((format!("/v1/messages/{id}"), 404, "no such message"));
         rows.push((format!("/v1/messages/{id}/life"), 404, "no such message"));
     }

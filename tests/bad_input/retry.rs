@@ -65,7 +65,9 @@ async fn a_nack_by_an_id_that_names_nothing_to_retry_is_refused() {
         (nack("retry.billing:0:1"), not_visible),
         (nack("dlq.billing:0:0"), "is a dead letter: it is redriven, not retried"),
     ];
-    for id in ["", "orders", "orders:0", ":0:0", "orders:0:0:0", "orders:-1:0", "orders:0:-1", "orders:0:+1", "orders:0:1e3"] {
+    for id in
+        ["", "orders", "orders:0", ":0:0", "orders:0:0:0", "orders:-1:0", "orders:0:-1", "orders:0:+1", "orders:0:1e3"]
+    {
         rows.push((nack(id), "is not a message id"));
     }
     // Of a message that is there, with headers that say nothing.
@@ -101,7 +103,10 @@ async fn a_nack_that_is_the_message_itself_is_read_as_closely() {
         (record(&[("REAL_TOPIC", "__krocket_x")]), "no such topic"),
         (record(&[("REAL_TOPIC", "")]), "REAL_TOPIC=: no such topic"),
         (record(&[("REAL_TOPIC", "other"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]), "orders:0:0 is a message of orders"),
-        (record(&[("REAL_TOPIC", "nowhere"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]), "orders:0:0 is a message of orders"),
+        (
+            record(&[("REAL_TOPIC", "nowhere"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]),
+            "orders:0:0 is a message of orders",
+        ),
         (record(&[("ORIGIN_MESSAGE_ID", "nowhere:0:0")]), "no such topic or partition"),
         (record(&[("ORIGIN_MESSAGE_ID", "orders:2:0")]), "no such topic or partition"),
         (record(&[("ORIGIN_MESSAGE_ID", "orders:0:999")]), "no such message"),
@@ -125,7 +130,8 @@ async fn a_nack_that_is_the_message_itself_is_read_as_closely() {
 
     // The policy says when: what else would ask for a delay, or for anything, is the message's own affair.
     let before = world.held().await;
-    for (name, value) in [("DELAY", "soon"), ("TIMER_DELAY_MS", "-1"), ("TRAN_MSG", "perhaps"), ("TRAN_END", "COMMIT")] {
+    for (name, value) in [("DELAY", "soon"), ("TIMER_DELAY_MS", "-1"), ("TRAN_MSG", "perhaps"), ("TRAN_END", "COMMIT")]
+    {
         world.take(RETRY, record(&[(name, value)])).await;
     }
     // Numbers that no counter holds are as good as the largest.
@@ -162,7 +168,9 @@ async fn nobody_produces_to_what_is_krockets() {
         let refused = world.send(topic, &[record(&[])]).await.expect_err(topic);
         assert!(refused.code == krockets && refused.message.contains("belongs to krocket"), "{topic}: {refused:?}");
     }
-    for topic in ["__krocket", "__krocket_offsets", "no.such.topic", "two words", "", "retry.nobody", "retry.a_xZZ", "retry."] {
+    for topic in
+        ["__krocket", "__krocket_offsets", "no.such.topic", "two words", "", "retry.nobody", "retry.a_xZZ", "retry."]
+    {
         let refused = world.send(topic, &[record(&[])]).await.expect_err(topic);
         assert_eq!(refused.code, ErrorCode::UnknownTopicOrPartition.code(), "{topic}: {refused:?}");
     }

@@ -46,7 +46,8 @@ impl Rec {
 
 /// A batch of these records, as a client writes it.
 pub(crate) fn batch(records: &[Rec]) -> Vec<u8> {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let mut builder = BatchBuilder::new(0, now);
     for (offset, record) in (0..).zip(records) {
         let headers = record.headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: value.as_deref() });
@@ -133,7 +134,9 @@ impl World {
 
     /// Sends one record that has to be taken; its offset in partition 0.
     pub(crate) async fn take(&mut self, topic: &str, record: Rec) -> i64 {
-        self.send(topic, std::slice::from_ref(&record)).await.unwrap_or_else(|refused| panic!("{record:?}: {refused:?}"))
+        self.send(topic, std::slice::from_ref(&record))
+            .await
+            .unwrap_or_else(|refused| panic!("{record:?}: {refused:?}"))
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {

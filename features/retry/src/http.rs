@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
+use krocket_features::MessageId;
 use krocket_features::headers::{ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES};
 use krocket_features::http::{ErrorBody, Page, Problem, limit, token, untoken};
-use krocket_features::MessageId;
 use krocket_stack::ledger::TopicInfo;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -132,9 +132,9 @@ async fn list(
             found.push(letter);
             found.len() <= limit
         })?;
-        let next = found.get(limit).map(|letter| {
-            token(&[&letter.id.partition.to_be_bytes()[..], &letter.id.offset.to_be_bytes()].concat())
-        });
+        let next = found
+            .get(limit)
+            .map(|letter| token(&[&letter.id.partition.to_be_bytes()[..], &letter.id.offset.to_be_bytes()].concat()));
         found.truncate(limit);
         let mut items = Vec::new();
         for letter in found {
@@ -165,7 +165,8 @@ struct Selection {
 
 impl Selection {
     fn which(&self) -> Result<Which, Problem> {
-        let ids = self.ids.as_ref().map(|ids| ids.iter().map(|id| id.parse::<MessageId>()).collect::<Result<Vec<_>, _>>());
+        let ids =
+            self.ids.as_ref().map(|ids| ids.iter().map(|id| id.parse::<MessageId>()).collect::<Result<Vec<_>, _>>());
         let ids = ids.transpose().map_err(|error| Problem::bad_request(error.to_string()))?;
         let range = self.from.is_some() || self.to.is_some();
         match (&ids, self.all, range) {
@@ -235,7 +236,9 @@ fn topic(letters: &DeadLetters, group: &str) -> Result<TopicInfo, Problem> {
     letters.topic(group).ok_or_else(|| Problem::not_found(format!("group {group:?} has no dead letters")))
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<Json<T>, Problem> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<Json<T>, Problem> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Problem::unavailable(error.to_string()))?.map(Json)
 }

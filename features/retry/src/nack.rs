@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use krocket_config::rules::{Kind, RetryPolicy, Rules};
 use krocket_features::headers::{
-    BORN_TIMESTAMP, ERROR, MAX_RECONSUME_TIMES, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES, TIMER_DEL_UNIQKEY, TRAN_END,
-    VIEW_SOURCE,
+    BORN_TIMESTAMP, ERROR, MAX_RECONSUME_TIMES, ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES, TIMER_DEL_UNIQKEY,
+    TRAN_END, VIEW_SOURCE,
 };
 use krocket_features::produce::{brief, number, records, text};
 use krocket_features::{MessageId, escape};
@@ -153,7 +153,8 @@ impl Nacks<'_> {
             return gone();
         }
         // The first copy's id stays. It is in the headers of what krocket delivered: late, in the same topic, or retried.
-        let first = text(&record, place, ORIGIN_MESSAGE_ID).ok().flatten().and_then(|first| first.parse::<MessageId>().ok());
+        let first =
+            text(&record, place, ORIGIN_MESSAGE_ID).ok().flatten().and_then(|first| first.parse::<MessageId>().ok());
         let first = first.filter(|first| first.topic == id.topic || self.is_retry(&id.topic));
         let first = first.and_then(|first| Some((parking.locate(&first)?, first)));
         let (at, first) = first.filter(|(at, first)| first.offset < end(*at)).unwrap_or((at, id));
@@ -230,7 +231,12 @@ impl Nacks<'_> {
         let wait = self.policy.max_dead_per_minute.map_or(0, |limit| self.brake.wait_ms(self.group, limit, now));
         // Redriven it begins anew.
         let row = counting.as_ref().filter(|counting| counting.before.is_some()).map(Counting::clear);
-        Ok(Outcome { due: now.saturating_add(wait), entry: Entry { synced, more: Some(Box::new(more)) }, counting, row })
+        Ok(Outcome {
+            due: now.saturating_add(wait),
+            entry: Entry { synced, more: Some(Box::new(more)) },
+            counting,
+            row,
+        })
     }
 
     /// The topic that the message was first consumed from: the first copy's, or one that the nack says and that is there.
@@ -259,7 +265,9 @@ impl Nacks<'_> {
             Some((said, source)) => match self.rules.prefixes.kind(&source) {
                 Some((Kind::Dlq, _)) => refused(format!("={}: it holds dead letters", brief(said))),
                 Some(_) => refused(format!("={}: it belongs to krocket", brief(said))),
-                None if self.parking.ledger().topic(&source).is_none() => refused(format!("={}: no such topic", brief(said))),
+                None if self.parking.ledger().topic(&source).is_none() => {
+                    refused(format!("={}: no such topic", brief(said)))
+                }
                 None => Ok(Some(source)),
             },
         }

@@ -76,7 +76,8 @@ pub(crate) fn with_originals(nacks: &Records, originals: &[Option<Original>]) ->
             }
         }
         if builder.section_len() > MAX_BATCH {
-            let message = format!("the messages named in this batch are more than {MAX_BATCH} bytes: name fewer at a time");
+            let message =
+                format!("the messages named in this batch are more than {MAX_BATCH} bytes: name fewer at a time");
             return Err(Refusal::new(ErrorCode::MessageTooLarge, message));
         }
     }

@@ -42,7 +42,10 @@ mod tests {
         let seconds = Duration::from_secs;
         let backoff = |jitter| Backoff::Exponential { initial: seconds(1), multiplier: 2.0, max: seconds(60), jitter };
         let policy = RetryPolicy { backoff: backoff(0.0), ..RetryPolicy::default() };
-        assert_eq!([1, 2, 3, 7, 8, 4_000_000_000].map(|retry| wait_ms(&policy, retry)), [1000, 2000, 4000, 60_000, 60_000, 60_000]);
+        assert_eq!(
+            [1, 2, 3, 7, 8, 4_000_000_000].map(|retry| wait_ms(&policy, retry)),
+            [1000, 2000, 4000, 60_000, 60_000, 60_000]
+        );
         let policy = RetryPolicy { backoff: backoff(0.2), ..policy };
         for _ in 0..1000 {
             assert!((3200..=4800).contains(&wait_ms(&policy, 3)));

@@ -206,7 +206,9 @@ impl DeadLetters {
                 skipped += 1;
                 continue;
             }
-            self.send(&letter).await.map_err(|error| format!("{}: {error} ({redriven} were redriven before it)", letter.id))?;
+            self.send(&letter)
+                .await
+                .map_err(|error| format!("{}: {error} ({redriven} were redriven before it)", letter.id))?;
             redriven += 1;
             if let Some(pause) = pause {
                 tokio::time::sleep(pause).await;
@@ -216,7 +218,10 @@ impl DeadLetters {
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), String> {
-        let real = letter.header(REAL_TOPIC).or_else(|| letter.header(DLQ_TOPIC)).ok_or("it does not say where it came from")?;
+        let real = letter
+            .header(REAL_TOPIC)
+            .or_else(|| letter.header(DLQ_TOPIC))
+            .ok_or("it does not say where it came from")?;
         let info = self.ledger.topic(&real).ok_or_else(|| format!("its topic {real} is gone"))?;
         let origin: Option<MessageId> = letter.header(ORIGIN_MESSAGE_ID).and_then(|id| id.parse().ok());
         // The partition that it came from keeps the order of its key.
@@ -224,7 +229,9 @@ impl DeadLetters {
         let index = index.rem_euclid(info.partitions.len().max(1) as i32);
         let now = self.ledger.now_ms();
         let at = now.to_string();
-        let gone = |name: &[u8]| name.starts_with(b"__dlq.errors.") || name.starts_with(b"DLQ_ORIGIN_") || name == RECONSUME_TIMES.as_bytes();
+        let gone = |name: &[u8]| {
+            name.starts_with(b"__dlq.errors.") || name.starts_with(b"DLQ_ORIGIN_") || name == RECONSUME_TIMES.as_bytes()
+        };
         let own = letter.headers.iter().filter(|(name, _)| !gone(name));
         let headers: Vec<Header<'_>> = own
             .map(|(key, value)| Header { key, value: value.as_deref() })
@@ -255,9 +262,9 @@ impl DeadLetters {
             Ok::<_, LedgerError>(ends)
         });
         let ends = ends.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let partitions = ends.iter().map(|(index, (end, _))| {
-            DeleteRecordsPartition::default().with_partition_index(*index).with_offset(*end)
-        });
+        let partitions = ends
+            .iter()
+            .map(|(index, (end, _))| DeleteRecordsPartition::default().with_partition_index(*index).with_offset(*end));
         let of_topic = DeleteRecordsTopic::default()
             .with_name(TopicName(StrBytes::from_string(topic.name.to_string())))
             .with_partitions(partitions.collect());

@@ -116,7 +116,9 @@ impl Topics {
             return Ok(());
         }
         // Both or none: a name that is too long by its prefix is known before.
-        let name = |prefix: &String| escape::topic(prefix, group).ok_or_else(|| format!("{prefix}{group} is too long for a topic"));
+        let name = |prefix: &String| {
+            escape::topic(prefix, group).ok_or_else(|| format!("{prefix}{group} is too long for a topic"))
+        };
         for name in [name(&rules.prefixes.retry)?, name(&rules.prefixes.dlq)?] {
             if self.ledger.topic(&name).is_none() {
                 admin::create_topic(&*self.next, &name, policy.partitions).await?;
