@@ -36,6 +36,18 @@ pub(crate) fn fill(value_len: usize, batch_bytes: usize, timestamp_ms: i64) -> B
     Batch { bytes: seal(&records, count, timestamp_ms), records: count }
 }
 
+/// The same batch as the first of a transaction in its partition.
+pub(crate) fn transactional(batch: &Batch, producer_id: i64, epoch: i16) -> Bytes {
+    let mut out = batch.bytes.to_vec();
+    out[21..23].copy_from_slice(&0x10i16.to_be_bytes());
+    out[43..51].copy_from_slice(&producer_id.to_be_bytes());
+    out[51..53].copy_from_slice(&epoch.to_be_bytes());
+    out[53..57].copy_from_slice(&0i32.to_be_bytes());
+    let crc = crc32c::crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out.into()
+}
+
 /// A batch of these records, a value and headers each.
 pub(crate) fn with_headers(records: &[(&[u8], &[(&str, &str)])], timestamp_ms: i64) -> Batch {
     let mut out = Vec::new();

@@ -48,14 +48,14 @@ pub(crate) struct Measured {
 
 /// Counters that all threads of a load share.
 #[derive(Default)]
-struct Counters {
-    sent_records: AtomicU64,
-    sent_bytes: AtomicU64,
+pub(crate) struct Counters {
+    pub(crate) sent_records: AtomicU64,
+    pub(crate) sent_bytes: AtomicU64,
     fetched_records: AtomicU64,
     fetched_bytes: AtomicU64,
     /// Bytes of the consumer that is furthest behind.
     slowest: AtomicU64,
-    stop: AtomicBool,
+    pub(crate) stop: AtomicBool,
     failed: AtomicBool,
 }
 
@@ -73,7 +73,7 @@ impl Counters {
     }
 
     /// Sleeps through the window and returns what was counted in it; stops the threads in any case.
-    fn watch(&self, pid: u32, window: Window) -> Result<Measured> {
+    pub(crate) fn watch(&self, pid: u32, window: Window) -> Result<Measured> {
         let watch = || {
             let idle = |until: Instant, max: u64| {
                 while Instant::now() < until && !self.failed.load(Relaxed) && self.sent_bytes.load(Relaxed) < max {
@@ -106,7 +106,7 @@ impl Counters {
     }
 
     /// Marks the load as failed when a thread ends with an error, so that nobody waits for it.
-    fn guard<T>(&self, result: Result<T>) -> Result<T> {
+    pub(crate) fn guard<T>(&self, result: Result<T>) -> Result<T> {
         if result.is_err() {
             self.failed.store(true, Relaxed);
             self.stop.store(true, Relaxed);
@@ -378,7 +378,7 @@ impl Paced<'_> {
 }
 
 /// From 1 µs to 100 s with three digits.
-fn histogram() -> Result<Histogram<u64>> {
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1_000, 100_000_000_000, 3)?)
 }
 

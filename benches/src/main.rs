@@ -16,6 +16,7 @@ mod results;
 mod rows;
 mod server;
 mod svg;
+mod transactions;
 mod wire;
 
 use std::fs;

@@ -10,6 +10,7 @@ use crate::metric::Metric;
 use crate::process;
 use crate::rows::{BATCH, Producing, Row, WIDE_PARTITIONS, WIDE_TOPICS, Work};
 use crate::server::{Kind, Server};
+use crate::transactions::Transactions;
 use crate::wire::{self, Connection};
 
 /// Partitions of a row's topic, unless the row says otherwise.
@@ -92,12 +93,15 @@ impl Row {
         process::reset_peak(server.aim.pid);
         let topic = format!("bench-{}-{round}", self.slug());
         match self.work {
-            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } => {
+            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } | Work::Transactions { .. } => {
                 let mut admin = Connection::open(server.aim.address)?;
                 let topics = [topic];
                 wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, self.acks()))?;
                 let (outcome, acknowledged) = self.stream(server, &topics[0], scale.window)?;
-                verify(&mut admin, &topics, PARTITIONS, acknowledged)?;
+                // Markers take offsets, too.
+                if !matches!(self.work, Work::Transactions { .. }) {
+                    verify(&mut admin, &topics, PARTITIONS, acknowledged)?;
+                }
                 wire::delete_topics(&mut admin, &topics)?;
                 Ok(outcome)
             }
@@ -137,6 +141,10 @@ impl Row {
                 Ok((Outcome { values, note: None }, acknowledged))
             }
             Work::Latency { rate, .. } => latency(server, &topics, self.acks(), rate, window),
+            Work::Transactions { producers, bytes, partitions } => {
+                let batch = new_batch(100, bytes);
+                transactions(server, Transactions { batch: &batch, topic, partitions, producers }, window)
+            }
             Work::Read { .. } | Work::Partitions => unreachable!("not a stream"),
         }
     }
@@ -186,6 +194,18 @@ fn latency(server: &Server, topics: &[String], acks: i16, rate: f64, window: Win
         values.push(Value { side: server.label.clone(), metric, value });
     }
     Ok((Outcome { values, note }, acknowledged))
+}
+
+fn transactions(server: &Server, load: Transactions<'_>, window: Window) -> Result<(Outcome, u64)> {
+    let (latencies, m, committed) = load.run(server.aim, window)?;
+    let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
+    let of_one = f64::from(load.batch.records) * f64::from(load.partitions);
+    let mut add = |metric, value| values.push(Value { side: server.label.clone(), metric, value });
+    add(Metric::TransactionsPerSecond, m.sent_records / of_one / m.seconds);
+    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
+        add(metric, latencies.value_at_quantile(quantile) as f64 / 1e6);
+    }
+    Ok((Outcome { values, note: None }, committed))
 }
 
 fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept) -> Result<Outcome> {

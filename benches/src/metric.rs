@@ -18,6 +18,7 @@ pub(crate) enum Metric {
     P99,
     P999,
     TopicsPerSecond,
+    TransactionsPerSecond,
 }
 
 impl Metric {
@@ -29,11 +30,15 @@ impl Metric {
             Self::PeakMebibytes => "MiB",
             Self::P50 | Self::P99 | Self::P999 => "ms",
             Self::TopicsPerSecond => "topics/s",
+            Self::TransactionsPerSecond => "transactions/s",
         }
     }
 
     pub(crate) fn higher_is_better(self) -> bool {
-        matches!(self, Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::TopicsPerSecond)
+        matches!(
+            self,
+            Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::TopicsPerSecond | Self::TransactionsPerSecond
+        )
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +52,7 @@ impl Metric {
             Self::P99 => "p99",
             Self::P999 => "p99.9",
             Self::TopicsPerSecond => "creation",
+            Self::TransactionsPerSecond => "transactions",
         }
     }
 }

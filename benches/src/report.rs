@@ -24,6 +24,7 @@ pub(crate) const SHEETS: &[Sheet] = &[
     },
     Sheet { title: "Server CPU per GB", file: "cpu", metrics: &[Metric::CpuPerGigabyte] },
     Sheet { title: "Peak resident memory", file: "memory", metrics: &[Metric::PeakMebibytes] },
+    Sheet { title: "Transactions", file: "transactions", metrics: &[Metric::TransactionsPerSecond] },
     Sheet { title: "Topic creation", file: "creation", metrics: &[Metric::TopicsPerSecond] },
 ];
 

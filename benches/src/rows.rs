@@ -41,6 +41,8 @@ pub(crate) enum Work {
     Follow { consumers: usize },
     Read { cold: bool },
     Latency { acks: i16, rate: f64 },
+    /// Each of so many bytes in so many partitions.
+    Transactions { producers: usize, bytes: usize, partitions: i32 },
     Partitions,
 }
 
@@ -59,6 +61,7 @@ impl Row {
     pub(crate) fn acks(&self) -> i16 {
         match self.work {
             Work::Produce(Producing { acks, .. }) | Work::Latency { acks, .. } => acks,
+            Work::Transactions { .. } => -1,
             _ => 1,
         }
     }
@@ -70,7 +73,7 @@ impl Row {
                 Some(Limit::LoopbackTcp)
             }
             Work::Read { cold: true } => Some(Limit::DiskRead),
-            Work::Latency { .. } => None,
+            Work::Latency { .. } | Work::Transactions { .. } => None,
         }
     }
 
@@ -114,6 +117,12 @@ pub(crate) fn all() -> Vec<Row> {
     rows.push(Row::new("fetch cold", Work::Read { cold: true }));
     rows.push(Row::new("latency acks=1 2000/s", Work::Latency { acks: 1, rate: 2000.0 }));
     rows.push(Row::new("latency acks=all 200/s", Work::Latency { acks: -1, rate: 200.0 }));
+    for (bytes, partitions, size) in [(1000, 1, "1 KB in 1 partition"), (BATCH, 3, "16 KB in each of 3 partitions")] {
+        for producers in [1, 16] {
+            let work = Work::Transactions { producers, bytes, partitions };
+            rows.push(Row::new(format!("transactions {size} x{producers}"), work));
+        }
+    }
     rows.push(Row::new("partitions", Work::Partitions));
     rows
 }
