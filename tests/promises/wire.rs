@@ -62,7 +62,7 @@ pub(crate) async fn produce(
     records: &[Outgoing],
 ) -> io::Result<Result<i64, String>> {
     let now = now_ms();
-    let codec = if records.len() % 2 == 0 { Codec::Lz4 } else { Codec::None };
+    let codec = if records.len().is_multiple_of(2) { Codec::Lz4 } else { Codec::None };
     let mut batch = BatchBuilder::new(0, now).codec(codec);
     for (offset, record) in records.iter().enumerate() {
         let headers: Vec<_> = record

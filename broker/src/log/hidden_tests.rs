@@ -184,7 +184,7 @@ async fn rows_come_with_their_batch_and_know_its_offsets() {
         assert_eq!(log.get(PARKED, &locator).expect("readable").as_deref(), Some(&b"due"[..]));
         assert_eq!(log.get(DUE, b"d").expect("readable"), Some(locator.clone()));
         let work: Vec<_> = log.index().scan_derived(WORK, b"").map(|row| row.expect("a row").0).collect();
-        assert_eq!(work, [locator.clone()], "the batch is work for the indexer");
+        assert_eq!(work, std::slice::from_ref(&locator), "the batch is work for the indexer");
     }
 }
 

@@ -454,6 +454,7 @@ impl Writer {
     }
 }
 
+#[allow(clippy::large_enum_variant, reason = "nearly all are new")]
 enum Prepared {
     New { seed: Seed, undo: Undo },
     Duplicate(Appended),

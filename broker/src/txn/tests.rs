@@ -178,9 +178,8 @@ async fn older_clients_announce_partitions_and_keep_their_epoch() {
     let unannounced = send(&broker, 9, &a, 0, batch(producer, 0, "x")).await;
     assert_eq!(unannounced, Err(ErrorCode::InvalidTxnState));
     assert_eq!(end(&broker, 3, producer, true).await, Err(ErrorCode::InvalidTxnState), "nothing is open");
-    let mut sequence = 0;
     let mut broker = broker;
-    for commit in [true, false, true] {
+    for (sequence, commit) in (0..).zip([true, false, true]) {
         assert_eq!(add_partition(&broker, producer, &a, 0).await, None);
         broker = broker.restart().await;
         send(&broker, 9, &a, 0, batch(producer, sequence, &format!("{sequence}"))).await.expect("appended");
@@ -188,7 +187,6 @@ async fn older_clients_announce_partitions_and_keep_their_epoch() {
         assert_eq!(end(&broker, 3, producer, commit).await, Ok(producer), "asked again");
         let late = send(&broker, 9, &a, 0, batch(producer, sequence + 1, "late")).await;
         assert_eq!(late, Err(ErrorCode::InvalidTxnState));
-        sequence += 1;
     }
     assert_eq!(committed(&broker, &a, 0).await, (vec!["0".into(), "2".into()], 6));
 }
