@@ -20,11 +20,13 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use client::Client;
 use ledger::{Kind, Ledger};
+use wire::Read;
 
 const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
 /// Rounds in `make test`.
@@ -141,13 +143,45 @@ async fn look(address: SocketAddr, http: SocketAddr, ledger: &Mutex<Ledger>, all
     if all {
         for record in records.iter().step_by(records.len() / 20 + 1) {
             let body = wire::get(http, &format!("/v1/messages/{}", record.id())).await;
-            let value = format!("\"{}\"", record.value);
-            if !body.contains(&value) {
-                return Err(format!("K10: look-up of {} says {body}, fetch says {value}", record.id()));
+            if serde_json::from_str::<Value>(&body).ok().as_ref() != Some(&as_json(record)) {
+                return Err(format!("K10: look-up of {} says {body}, fetch says {record:?}", record.id()));
+            }
+            let uniq = record.headers.iter().find_map(|(name, value)| value.as_ref().filter(|_| name == "UNIQ_KEY"));
+            let Some(uniq) = uniq else { continue };
+            // The index is built behind the produce path.
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let body = wire::get(http, &format!("/v1/messages?uniq_key={uniq}")).await;
+                let found: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
+                let items = found["items"].as_array().cloned().unwrap_or_default();
+                if items.contains(&as_json(record)) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    return Err(format!("K10: look-up of {uniq} says {body}, fetch says {record:?}"));
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
     Ok(())
+}
+
+/// A record as the look-up shows it.
+fn as_json(record: &Read) -> Value {
+    let header = |(name, value): &(String, Option<String>)| match value {
+        Some(value) => json!({ "name": name, "value": value }),
+        None => json!({ "name": name }),
+    };
+    let headers: Vec<Value> = record.headers.iter().map(header).collect();
+    let (id, timestamp) = (record.id(), record.timestamp);
+    let mut shown = json!({
+        "id": id, "timestamp_ms": timestamp, "hidden": false, "value": record.value, "headers": headers,
+    });
+    if let Some(key) = &record.key {
+        shown["key"] = json!(key);
+    }
+    shown
 }
 
 fn start(folder: &Path, config: &Path) -> (Process, SocketAddr, SocketAddr) {

@@ -96,7 +96,10 @@ pub(crate) struct Read {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
     pub(crate) timestamp: i64,
+    pub(crate) key: Option<String>,
     pub(crate) value: String,
+    /// In order.
+    pub(crate) headers: Vec<(String, Option<String>)>,
     pub(crate) origin: Option<String>,
 }
 
@@ -149,7 +152,13 @@ pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -
                     partition,
                     offset: record.offset,
                     timestamp: record.timestamp,
+                    key: record.key.map(text),
                     value: text(record.value.expect("a value")),
+                    headers: record
+                        .headers()
+                        .map(|header| header.expect("a sound header"))
+                        .map(|header| (text(header.key), header.value.map(text)))
+                        .collect(),
                     origin: record.header(b"ORIGIN_MESSAGE_ID").flatten().map(text),
                 });
             }
