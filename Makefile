@@ -35,7 +35,7 @@ torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change th
 fuzz: setup ## fuzz what reads bytes from the wire, FUZZ_SECONDS=300 each; libFuzzer where nightly cargo-fuzz is there
 	fuzz/run.sh
 
-bench: build ## krocket beside a real Apache Kafka; BENCH="--quick" and the like are passed on
+bench: build ## krocket beside a real Apache Kafka, and its features beside a real RocketMQ; BENCH="--quick" etc. is passed on
 	"$(CARGO_TARGET_DIR)/release/krocket-bench" $(BENCH)
 
 lint: setup ## rustfmt and clippy, warnings are errors

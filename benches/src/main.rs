@@ -1,4 +1,5 @@
-//! `krocket-bench`: krocket and a real Apache Kafka side by side, the same load on the same machine in the same run.
+//! `krocket-bench`: krocket and a real Apache Kafka side by side, the same load on the same machine in the same run;
+//! then krocket's features beside a real RocketMQ.
 //!
 //! A row is measured in rounds, krocket and Kafka in turn, and its ratio is that of each round's pair. The method and
 //! what each row sends are described in docs/bench/README.md.
@@ -29,6 +30,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
+use serde::Serialize;
 
 use crate::limits::Limits;
 use crate::load::Window;
@@ -48,19 +50,20 @@ const ROOM: u64 = 20 << 30;
 enum Only {
     Krocket,
     Kafka,
+    Rocketmq,
 }
 
-/// krocket measured beside Apache Kafka.
+/// krocket measured beside Apache Kafka, and its features beside Apache RocketMQ.
 #[derive(Parser)]
 #[command(version, about)]
 struct Options {
-    /// krocket's own features instead of Kafka's: what they do and what they cost.
+    /// Only the rows of krocket's features, beside RocketMQ: what they do and what they cost.
     #[arg(long)]
     features: bool,
-    /// Short windows and two rounds: under five minutes, to be taken with a grain of salt.
+    /// Short windows, small counts and two rounds: about a quarter of an hour, to be taken with a grain of salt.
     #[arg(long)]
     quick: bool,
-    /// Only rows whose name matches.
+    /// Only rows whose name matches, the features' among them.
     #[arg(long, default_value = "")]
     rows: Regex,
     /// Print the names of the rows and end.
@@ -69,10 +72,11 @@ struct Options {
     /// How often each row is measured [default: 5, with --quick 2]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Where the results go as JSON, and one SVG per table beside it [default for a whole run: docs/bench/results.json]
+    /// Where the results go as JSON, one SVG per table and the features' features.json beside it
+    /// [default for a whole run: docs/bench/results.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only one of the two.
+    /// Only one of the servers.
     #[arg(long)]
     only: Option<Only>,
     /// The server under test [default: krocket beside this program]
@@ -84,7 +88,7 @@ struct Options {
 }
 
 #[allow(clippy::print_stderr, reason = "a command-line program's own words")]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("{text}");
 }
 
@@ -92,15 +96,14 @@ fn say(text: &str) {
 fn main() -> ExitCode {
     let options = Options::parse();
     if options.list {
-        rows::all().iter().for_each(|row| println!("{}", row.name));
+        let (rows, features) = chosen(&options);
+        let names = rows.into_iter().map(|row| row.name).chain(features.into_iter().map(|row| row.name));
+        names.for_each(|name| println!("{name}"));
         return ExitCode::SUCCESS;
     }
     match run(&options) {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(results)) => {
-            println!("{}", report::text(&results));
-            if results.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             say(&format!("krocket-bench: {error:#}"));
             ExitCode::FAILURE
@@ -108,27 +111,74 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<Option<Results>> {
+/// The rows beside Kafka and those of the features that the options leave.
+fn chosen(options: &Options) -> (Vec<Row>, Vec<features::Row>) {
+    let mut rows: Vec<Row> = rows::all().into_iter().filter(|row| options.rows.is_match(&row.name)).collect();
+    let mut features = features::rows(options.quick);
+    features.retain(|row| options.rows.is_match(&row.name));
+    if options.features || options.only == Some(Only::Rocketmq) {
+        rows.clear();
+    }
+    if options.only == Some(Only::Kafka) {
+        features.clear();
+    }
+    (rows, features)
+}
+
+/// Everything that the options ask for; whether all of it went well.
+#[allow(clippy::print_stdout, reason = "a command-line program's own words")]
+fn run(options: &Options) -> Result<bool> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate has a parent folder")?;
     let beside = std::env::current_exe()?.parent().context("the program has a folder")?.to_owned();
     let places = Places {
         krocket: options.krocket.clone().unwrap_or_else(|| beside.join("krocket")),
         kafka_script: repository.join("tests/peers/kafka"),
+        rocketmq_script: repository.join("tests/peers/rocketmq"),
+        rocketmq_program: repository.join("benches/rocketmq/Bench.java"),
         data: options.data.clone().unwrap_or_else(|| beside.join("bench-data")),
     };
-    let rows: Vec<Row> = rows::all().into_iter().filter(|row| options.rows.is_match(&row.name)).collect();
-    ensure!(!rows.is_empty(), "no row matches {:?}; --list prints their names", options.rows.as_str());
-    if options.features {
-        fs::create_dir_all(&places.data)?;
-        ctrlc::set_handler(|| INTERRUPTED.store(true, SeqCst))?;
-        return features::run(&places, options.quick, options.json.as_deref()).map(|()| None);
+    let (rows, features) = chosen(options);
+    ensure!(!rows.is_empty() || !features.is_empty(), "no row is left; --list prints the names of the rows");
+    let krocket = &places.krocket;
+    let sides = features::Sides {
+        krocket: matches!(options.only, None | Some(Only::Krocket)),
+        rocketmq: matches!(options.only, None | Some(Only::Rocketmq)),
+    };
+    if sides.krocket {
+        ensure!(krocket.exists(), "{} is missing: build it with make, or name it with --krocket", krocket.display());
     }
-    let kinds = kinds(options, &places)?;
     fs::create_dir_all(&places.data)?;
+    ctrlc::set_handler(|| INTERRUPTED.store(true, SeqCst))?;
+    let whole = options.rows.as_str().is_empty() && options.only.is_none() && !options.quick;
+    let json = options.json.clone().or_else(|| whole.then(|| repository.join("docs/bench/results.json")));
+    // A run without the other server is not one to show, unless somebody asks for it.
+    let path = |complete: bool| json.as_ref().filter(|_| complete || options.json.is_some());
+    let mut fine = true;
+    if !rows.is_empty() {
+        let results = beside_kafka(options, &places, &rows)?;
+        println!("{}", report::text(&results));
+        fine &= results.failures.is_empty();
+        let complete = results.lines.iter().flat_map(|line| &line.sides).any(|side| side.label.starts_with("Kafka"));
+        if let Some(path) = path(complete) {
+            save(&results, path)?;
+        }
+    }
+    if !features.is_empty() {
+        let results = features::run(&features, sides, &places, options.quick)?;
+        fine &= results.failures.is_empty();
+        if let Some(path) = path(results.rocketmq.is_some()) {
+            write_json(&results, &path.with_file_name("features.json"))?;
+        }
+    }
+    Ok(fine)
+}
+
+/// krocket and Kafka in turn.
+fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Results> {
+    let kinds = kinds(options, places)?;
     let space = rustix::fs::statvfs(&places.data)?;
     let free = space.f_bavail * space.f_frsize;
     ensure!(free >= ROOM, "{} has {} GiB free, {} are needed", places.data.display(), free >> 30, ROOM >> 30);
-    ctrlc::set_handler(|| INTERRUPTED.store(true, SeqCst))?;
 
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
     let seconds = |quick: f64, full: f64| Duration::from_secs_f64(if options.quick { quick } else { full });
@@ -142,7 +192,7 @@ fn run(options: &Options) -> Result<Option<Results>> {
             "something else runs on this machine (load {load_before:.1}): take the numbers with a grain of salt"
         ));
     }
-    let mut servers = kinds.iter().map(|kind| Server::start(*kind, &places)).collect::<Result<Vec<_>>>()?;
+    let mut servers = kinds.iter().map(|kind| Server::start(*kind, places)).collect::<Result<Vec<_>>>()?;
     say("measuring the machine and warming up");
     let limits = Limits::measure(&places.data, seconds(0.5, 1.5))?;
     for server in &servers {
@@ -153,7 +203,7 @@ fn run(options: &Options) -> Result<Option<Results>> {
     let bar = ProgressBar::new(steps as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}")?);
     let mut samples = Vec::new();
-    for row in &rows {
+    for row in rows {
         samples.push(bench.row(row, &mut servers, &bar)?);
     }
     bar.finish_and_clear();
@@ -165,9 +215,9 @@ fn run(options: &Options) -> Result<Option<Results>> {
         .zip(&samples)
         .flat_map(|(row, samples)| samples.lines(row, row.own_sides().as_ref().map_or(&labels[..], |own| own), &limits))
         .collect();
-    let results = Results {
+    Ok(Results {
         date: date(),
-        command: std::env::args().skip(1).fold("krocket-bench".into(), |all, arg| format!("{all} {arg}")),
+        command: command(),
         quick: options.quick,
         rounds,
         machine: Machine::describe(&places.data, load_before),
@@ -175,20 +225,13 @@ fn run(options: &Options) -> Result<Option<Results>> {
         notes: bench.notes,
         failures: bench.failures,
         lines,
-    };
-    let whole = options.rows.as_str().is_empty() && options.only.is_none() && !options.quick && kinds.len() == 2;
-    if let Some(path) = options.json.clone().or_else(|| whole.then(|| repository.join("docs/bench/results.json"))) {
-        save(&results, &path)?;
-    }
-    Ok(Some(results))
+    })
 }
 
 /// The servers to measure: without Java or Maven krocket alone, with a sentence.
 fn kinds(options: &Options, places: &Places) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
     if options.only != Some(Only::Kafka) {
-        let krocket = &places.krocket;
-        ensure!(krocket.exists(), "{} is missing: build it with make, or name it with --krocket", krocket.display());
         kinds.push(Kind::Krocket);
     }
     if options.only != Some(Only::Krocket) {
@@ -253,17 +296,29 @@ impl Bench {
     }
 }
 
-fn date() -> String {
+/// The command line of this run.
+pub(crate) fn command() -> String {
+    std::env::args().skip(1).fold("krocket-bench".into(), |all, arg| format!("{all} {arg}"))
+}
+
+pub(crate) fn date() -> String {
     let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output();
     output.map_or_else(|_| "unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned())
+}
+
+/// Writes JSON to a file in a folder that need not be there yet.
+pub(crate) fn write_json(results: &impl Serialize, path: &Path) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let text = serde_json::to_string_pretty(results)? + "\n";
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 /// Writes the JSON, and the charts beside it.
 fn save(results: &Results, path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    fs::write(path, serde_json::to_string_pretty(results)? + "\n")
-        .with_context(|| format!("writing {}", path.display()))?;
+    write_json(results, path)?;
     for sheet in SHEETS {
         if let Some(chart) = svg::chart(sheet, results) {
             fs::write(folder.join(format!("{}.svg", sheet.file)), chart)?;

@@ -14,12 +14,23 @@ pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok((ticks(11)? + ticks(12)?) / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// Peak resident memory in bytes (VmHWM) since the process started or since [`reset_peak`].
-pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
+/// A size of /proc/PID/status in bytes.
+fn size(pid: u32, name: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/PID/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let line = line.with_context(|| format!("no {name} in /proc/PID/status"))?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024.0)
+}
+
+/// Peak resident memory in bytes (VmHWM) since the process started or since [`reset_peak`].
+pub(crate) fn peak_memory(pid: u32) -> Result<f64> {
+    size(pid, "VmHWM")
+}
+
+/// Resident memory now in bytes, without pages of files (RssAnon).
+pub(crate) fn anonymous_memory(pid: u32) -> Result<f64> {
+    size(pid, "RssAnon")
 }
 
 /// Lets the peak start again from now; false where the kernel doesn't allow it.
@@ -45,6 +56,7 @@ mod tests {
         while cpu_seconds(pid).expect("stat") < before + 0.02 {
             sum = (0..100_000u64).fold(sum, |a, b| std::hint::black_box(a ^ b));
         }
-        assert!(peak_memory(pid).expect("status") > 1e6);
+        let anonymous = anonymous_memory(pid).expect("status");
+        assert!(anonymous > 1e4 && peak_memory(pid).expect("status") > anonymous);
     }
 }

@@ -29,6 +29,9 @@ pub(crate) enum Kind {
 pub(crate) struct Places {
     pub(crate) krocket: PathBuf,
     pub(crate) kafka_script: PathBuf,
+    pub(crate) rocketmq_script: PathBuf,
+    /// What measures RocketMQ, Java.
+    pub(crate) rocketmq_program: PathBuf,
     /// Data folders of the servers go below it.
     pub(crate) data: PathBuf,
 }
@@ -49,7 +52,7 @@ pub(crate) struct Server {
     binary: PathBuf,
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
@@ -217,7 +220,7 @@ pub(crate) fn kafka_available(places: &Places) -> Result<(), String> {
 }
 
 /// Runs a helper; its standard output without the last newline, or its words of complaint.
-fn run(command: &mut Command) -> Result<String> {
+pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}", complaint.trim());

@@ -201,7 +201,13 @@ pub(crate) fn end_offsets(connection: &mut Connection, topic: &str, partitions: 
 }
 
 /// Produces one batch and waits for its answer.
-pub(crate) fn produce(connection: &mut Connection, topic: &str, partition: i32, acks: i16, batch: &Batch) -> Result<i64> {
+pub(crate) fn produce(
+    connection: &mut Connection,
+    topic: &str,
+    partition: i32,
+    acks: i16,
+    batch: &Batch,
+) -> Result<i64> {
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch.bytes.clone()));
     let topics = vec![TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![data])];
     let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(30_000).with_topic_data(topics);
