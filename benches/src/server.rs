@@ -223,7 +223,8 @@ pub(crate) fn kafka_available(places: &Places) -> Result<(), String> {
 pub(crate) fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("running {command:?}"))?;
     let complaint = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", complaint.trim());
+    ensure!(output.status.success() || complaint.trim().is_empty(), "{}", complaint.trim());
+    ensure!(output.status.success(), "{} ended with {}", command.get_program().display(), output.status);
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

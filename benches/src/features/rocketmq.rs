@@ -36,15 +36,16 @@ impl Peer {
         let asked = |what: &str| run(Command::new(script).arg(what));
         let home = PathBuf::from(asked("fetch")?);
         let label = format!("RocketMQ {}", asked("version")?);
+        let jars = asked("classpath")?;
         let data = places.data.join(format!("rocketmq-{}", std::process::id()));
         let classes = data.join("classes");
+        let class_path = format!("{}:{jars}", classes.display());
+        let peer = Self { script: script.clone(), label, home, class_path, data };
         fs::create_dir_all(&classes)?;
-        let jars = asked("classpath")?;
         let mut javac = Command::new("javac");
         javac.args(["-nowarn", "-cp", &jars, "-d"]).arg(&classes).arg(&places.rocketmq_program);
         run(&mut javac).context("compiling needs javac (Debian: apt-get install default-jdk-headless)")?;
-        let class_path = format!("{}:{jars}", classes.display());
-        Ok(Self { script: script.clone(), label, home, class_path, data })
+        Ok(peer)
     }
 
     /// Measures a row; nothing where RocketMQ has nothing of the kind.
