@@ -1,11 +1,16 @@
 //! The HTTP API's client.
 
+use std::time::Duration;
+
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use super::{say, table};
 use crate::exit::Failure;
 
+/// How often it is asked how far something is.
+const POLL: Duration = Duration::from_millis(100);
 /// Most bytes of an answer.
 const MAX_ANSWER: u64 = 64 << 20;
 
@@ -76,6 +81,33 @@ impl Remote {
     /// Has something done.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         self.answer(self.agent().post(self.url(path)?).send_json(body))
+    }
+
+    /// Has something done that may take long, with a progress bar where there is a terminal to see it. `status` answers
+    /// with `done` and `total` meanwhile.
+    pub(super) fn post_long(&self, path: &str, body: &Value, status: &str) -> Result<Value, Failure> {
+        std::thread::scope(|scope| {
+            let work = scope.spawn(|| self.post(path, body));
+            self.follow(status, || !work.is_finished());
+            work.join().unwrap_or_else(|_| Err(Failure::Other("the request panicked".to_owned())))
+        })
+    }
+
+    /// Shows how far something is, as long as it goes on.
+    pub(super) fn follow(&self, status: &str, goes_on: impl Fn() -> bool) {
+        let bar = ProgressBar::new(0).with_style(
+            ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}, {eta} left")
+                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
+        while goes_on() {
+            std::thread::sleep(POLL);
+            let Ok(state) = self.get(status, &Query::default()) else { continue };
+            if let (Some(done), Some(total)) = (state["done"].as_u64(), state["total"].as_u64()) {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        }
+        bar.finish_and_clear();
     }
 
     /// Has something removed.

@@ -110,7 +110,8 @@ impl Dlq {
             Command::Redrive { group, which, rate } => {
                 let mut body = which.body()?;
                 body.extend(rate.map(|rate| ("rate".to_owned(), rate.into())));
-                let answer = remote.post(&path(&["dlq", &group, "redrive"]), &Value::Object(body))?;
+                let path = path(&["dlq", &group, "redrive"]);
+                let answer = remote.post_long(&path, &Value::Object(body), &path)?;
                 remote.done(&answer, "redriven");
             }
             Command::Purge { group, which } => {

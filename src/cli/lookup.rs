@@ -18,7 +18,7 @@ pub(super) struct Lookup {
 enum Command {
     /// How far the index is behind.
     Status,
-    /// Make the index again from the log.
+    /// Make the index again from the log, and wait for that.
     Rebuild,
 }
 
@@ -28,8 +28,11 @@ impl Lookup {
         match self.command {
             Command::Status => remote.show(&remote.get(&path(&["lookup"]), &Default::default())?),
             Command::Rebuild => {
-                let answer = remote.post(&path(&["lookup", "rebuild"]), &json!({}))?;
-                remote.done(&answer, "the index is being made again");
+                remote.post(&path(&["lookup", "rebuild"]), &json!({}))?;
+                let status = path(&["lookup"]);
+                let state = || remote.get(&status, &Default::default());
+                remote.follow(&status, || state().is_ok_and(|state| state["state"] == "rebuilding"));
+                remote.done(&state()?, "the index was made again");
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ pub fn routes(letters: Arc<DeadLetters>) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(groups))
         .routes(routes!(list))
-        .routes(routes!(redrive))
+        .routes(routes!(redrive, redrive_status))
         .routes(routes!(purge))
         .with_state(letters)
 }
@@ -205,6 +205,31 @@ async fn redrive(
     let done = work.await.map_err(|error| Problem::unavailable(error.to_string()))?;
     let (redriven, skipped) = done.map_err(Problem::conflict)?;
     Ok(Json(Redriven { redriven, skipped }))
+}
+
+/// How far a redrive is.
+#[derive(Debug, Serialize, ToSchema)]
+struct RedriveStatus {
+    /// `idle` or `redriving`.
+    state: &'static str,
+    /// Dead letters that are through.
+    done: u64,
+    /// Of so many.
+    total: u64,
+}
+
+/// How far the redrive of a group's dead letters is.
+#[utoipa::path(get, path = "/v1/dlq/{group}/redrive", tag = "dlq",
+    params(("group" = String, Path, description = "consumer group")),
+    responses((status = 200, body = RedriveStatus), (status = 404, body = ErrorBody)))]
+async fn redrive_status(
+    State(letters): State<Arc<DeadLetters>>,
+    Path(group): Path<String>,
+) -> Result<Json<RedriveStatus>, Problem> {
+    topic(&letters, &group)?;
+    let progress = letters.progress(&group);
+    let (done, total) = progress.unwrap_or_default();
+    Ok(Json(RedriveStatus { state: if progress.is_some() { "redriving" } else { "idle" }, done, total }))
 }
 
 /// What was removed.

@@ -1,7 +1,9 @@
 //! Dead letters: listed, sent back, removed.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
@@ -48,13 +50,20 @@ impl Brake {
     }
 }
 
+/// How far a redrive is.
+#[derive(Debug, Default)]
+struct Progress {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
 /// The dead letters of all groups.
 pub struct DeadLetters {
     pub(crate) ledger: Arc<dyn Ledger>,
     rules: Live,
     next: Arc<dyn Handler>,
     /// One redrive of a group at a time.
-    busy: Mutex<std::collections::HashSet<String>>,
+    busy: Mutex<HashMap<String, Arc<Progress>>>,
 }
 
 /// Which dead letters.
@@ -182,10 +191,12 @@ impl DeadLetters {
         which: Which,
         rate: Option<u32>,
     ) -> Result<(u64, u64), String> {
-        if !self.busy.lock().insert(group.to_owned()) {
-            return Err(format!("the dead letters of {group} are being redriven already"));
+        let progress = Arc::new(Progress::default());
+        match self.busy.lock().entry(group.to_owned()) {
+            Entry::Occupied(_) => return Err(format!("the dead letters of {group} are being redriven already")),
+            Entry::Vacant(free) => drop(free.insert(progress.clone())),
         }
-        let outcome = self.redrive_now(topic, which, rate).await;
+        let outcome = self.redrive_now(topic, which, rate, &progress).await;
         self.busy.lock().remove(group);
         outcome
     }
@@ -195,13 +206,16 @@ impl DeadLetters {
         topic: TopicInfo,
         which: Which,
         rate: Option<u32>,
+        progress: &Progress,
     ) -> Result<(u64, u64), String> {
         let letters = self.clone();
         let chosen = tokio::task::spawn_blocking(move || letters.chosen(&topic, &which)).await;
         let chosen = chosen.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let pause = rate.map(|rate| Duration::from_secs_f64(1.0 / f64::from(rate.max(1))));
         let (mut redriven, mut skipped) = (0, 0);
+        progress.total.store(chosen.len() as u64, Ordering::Release);
         for letter in chosen {
+            progress.done.store(redriven + skipped, Ordering::Release);
             if self.was_redriven(&letter).map_err(|error| error.to_string())? {
                 skipped += 1;
                 continue;
@@ -215,6 +229,12 @@ impl DeadLetters {
             }
         }
         Ok((redriven, skipped))
+    }
+
+    /// How many dead letters of a group have been redriven, and of how many, while that goes on.
+    pub(crate) fn progress(&self, group: &str) -> Option<(u64, u64)> {
+        let progress = self.busy.lock().get(group).cloned()?;
+        Some((progress.done.load(Ordering::Acquire), progress.total.load(Ordering::Acquire)))
     }
 
     async fn send(&self, letter: &Letter) -> Result<(), String> {
