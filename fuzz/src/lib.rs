@@ -34,12 +34,19 @@ pub fn request(data: &[u8]) {
     }
 }
 
+/// The crate's requests, and ours where it lacks versions.
+mod requests {
+    pub(crate) use kafka_protocol::messages::*;
+    pub(crate) use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
+    pub(crate) use krocket_protocol::share_fetch::ShareFetchRequest;
+}
+
 macro_rules! decoders {
     ($($api:ident => $request:ident),* $(,)?) => {
-        /// True when the crate decodes the body.
+        /// True when the body can be decoded.
         fn decode(api: ApiKey, version: i16, body: &mut Bytes) -> bool {
             match api {
-                $(ApiKey::$api => messages::$request::decode(body, version).is_ok(),)*
+                $(ApiKey::$api => requests::$request::decode(body, version).is_ok(),)*
                 _ => unreachable!("{api:?} is served but has no shape"),
             }
         }

@@ -5,6 +5,7 @@ use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use crate::chunk::{Chunk, Chunks};
+use crate::compact::put_uvarint;
 
 /// A Fetch response.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +97,7 @@ impl FetchTopic {
         } else {
             let name = self.name.as_bytes();
             if flexible {
-                put_uvarint(out, name.len() as u32 + 1);
+                put_uvarint(&mut out.buffer, name.len() as u32 + 1);
             } else {
                 out.buffer.put_i16(name.len() as i16);
             }
@@ -136,7 +137,7 @@ impl FetchPartition {
         }
         let records_len = self.records_len();
         if flexible {
-            put_uvarint(out, records_len as u32 + 1);
+            put_uvarint(&mut out.buffer, records_len as u32 + 1);
         } else {
             out.buffer.put_i32(records_len as i32);
         }
@@ -162,7 +163,7 @@ impl FetchPartition {
 
 fn put_length(out: &mut Chunks, length: usize, flexible: bool) {
     if flexible {
-        put_uvarint(out, length as u32 + 1);
+        put_uvarint(&mut out.buffer, length as u32 + 1);
     } else {
         out.buffer.put_i32(length as i32);
     }
@@ -172,14 +173,6 @@ fn put_tags(out: &mut Chunks, flexible: bool) {
     if flexible {
         out.buffer.put_u8(0);
     }
-}
-
-fn put_uvarint(out: &mut Chunks, mut value: u32) {
-    while value >= 0x80 {
-        out.buffer.put_u8(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.buffer.put_u8(value as u8);
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! Bytes and what they mean: frames, the API table, record batches.
 //!
 //! No I/O beyond reading a slice of an open file, no runtime. Message structs come from the `kafka-protocol` crate;
-//! what a broker's hot path needs (batch headers, records, the Fetch response) is written here.
+//! what a broker's hot path needs (batch headers, records, the Fetch response) and what the crate lacks is written here.
 
 pub mod api;
 pub mod chunk;
+mod compact;
 pub mod fetch;
 pub mod frame;
 pub mod guard;
 pub mod records;
+pub mod share_acknowledge;
+pub mod share_fetch;
 
 pub use kafka_protocol::ResponseError as ErrorCode;
 pub use kafka_protocol::messages::ApiKey;

@@ -6,6 +6,7 @@ use bytes::{Buf, Bytes};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use krocket_protocol::chunk::Chunks;
 use krocket_protocol::fetch::FetchResponse;
+use krocket_protocol::share_fetch::ShareFetchResponse;
 
 use crate::error::Error;
 use crate::produce::Produce;
@@ -30,6 +31,8 @@ pub enum Body {
     Typed(Box<dyn Message>),
     /// A Fetch response, whose records may still lie in the log.
     Fetch(FetchResponse),
+    /// A ShareFetch response, likewise.
+    ShareFetch(ShareFetchResponse),
     /// A Produce request that a layer looked into.
     Produce(Produce),
 }
@@ -52,7 +55,9 @@ impl Body {
                     expected: std::any::type_name::<M>(),
                 })
             }
-            Body::Fetch(_) | Body::Produce(_) => Err(Error::WrongType { expected: std::any::type_name::<M>() }),
+            Body::Fetch(_) | Body::ShareFetch(_) | Body::Produce(_) => {
+                Err(Error::WrongType { expected: std::any::type_name::<M>() })
+            }
         }
     }
 
@@ -71,6 +76,7 @@ impl Body {
             Body::Raw(bytes) => return Ok(bytes.into()),
             Body::Typed(message) => message.encode(version, &mut out)?,
             Body::Fetch(response) => response.encode(version, &mut out),
+            Body::ShareFetch(response) => response.encode(&mut out),
             // Notes have no place on the wire, so a backend reads this body and never encodes it.
             Body::Produce(_) => return Err(Error::WrongType { expected: "a message that can be encoded" }),
         }

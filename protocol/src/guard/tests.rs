@@ -9,6 +9,8 @@ use rand::{Rng, SeedableRng};
 use super::sample::Sampler;
 use super::*;
 use crate::api;
+use crate::share_acknowledge::ShareAcknowledgeRequest;
+use crate::share_fetch::ShareFetchRequest;
 
 /// Decodes a body with the crate and encodes what came out: (bytes left over, encoded again).
 type Codec = fn(Bytes, i16) -> anyhow::Result<(usize, Bytes)>;
