@@ -32,8 +32,7 @@ pub(super) fn lookups(places: &Places, numbers: &mut Numbers, count: usize) -> R
         wire::produce(&mut connection, &topic, turn as i32 % PARTITIONS, 1, &batch)?;
     }
     numbers.add("stored, records/s", count as f64 / started.elapsed().as_secs_f64(), "1/s");
-    let last = format!("/v1/messages?key=order-{}", count - 1);
-    while !get(server.http, &last)?.contains("keyed") {
+    while !get(server.http, "/v1/lookup")?.contains("\"waiting\":0,") {
         ensure!(started.elapsed() < Duration::from_secs(300), "the index does not catch up");
         thread::sleep(Duration::from_millis(20));
     }

@@ -103,7 +103,9 @@ pub(crate) fn run(rows: &[Row], sides: Sides, places: &Places, quick: bool) -> R
         check_interrupted()?;
         for (who, outcome) in outcomes {
             if let Err(error) = outcome {
-                failures.push(format!("{} on {who}: {error:#}", row.name));
+                let failure = format!("{} on {who}: {error:#}", row.name);
+                println!("FAILED: {failure}");
+                failures.push(failure);
             }
         }
         let [krocket, rocketmq] = &measured;
@@ -112,7 +114,6 @@ pub(crate) fn run(rows: &[Row], sides: Sides, places: &Places, quick: bool) -> R
         println!("{}\n", report::table(&row.name, label, &joined));
         lines.extend(joined);
     }
-    failures.iter().for_each(|failure| println!("FAILED: {failure}"));
     let command = crate::command();
     Ok(Results { date: crate::date(), command, quick, machine, rocketmq: label, failures, lines })
 }
