@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-clients torture fuzz bench lint fmt
+.PHONY: help setup build run test test-clients frameworks torture fuzz bench lint fmt
 
 export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
 export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
@@ -27,6 +27,9 @@ test: setup ## unit, property and whole-system tests; TEST=name runs those that 
 
 test-clients: build ## real Kafka clients of every language; CLIENTS="--only kcat,java" narrows it
 	tests/clients/run $(CLIENTS)
+
+frameworks: build ## Kafka Streams, Connect, Spring Kafka and two-phase sinks; FRAMEWORKS="--only streams" narrows it
+	tests/clients/frameworks/run $(FRAMEWORKS)
 
 torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
 	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \

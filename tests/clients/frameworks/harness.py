@@ -26,8 +26,9 @@ def check(holds, what):
 class Module(clients.Java):
     """A Maven module of this folder at a version, with the class path that Maven gives it."""
 
-    def __init__(self, folder, version):
+    def __init__(self, folder, version, pinned="kafka.version"):
         super().__init__(f"framework-{folder}-{version}", version, f"frameworks/{folder}")
+        self.pinned = pinned
 
     def jars(self):
         return sorted((self.home() / "lib").glob("*.jar"))
@@ -97,12 +98,12 @@ def until(what, seconds, holds, program=None):
 
 
 class Case:
-    def __init__(self, name, work, modules):
+    def __init__(self, name, work, modules, broker):
         self.name = name
         self.work = work / name
         self.work.mkdir()
         self.modules = modules
-        self.broker = brokers.Krocket(self.work)
+        self.broker = broker(self.work)
         self.programs = []
 
     def program(self, name, command, **environment):
@@ -114,7 +115,7 @@ class Case:
         for program in self.programs:
             if program.process is not None and program.process.poll() is None:
                 program.kill()
-        self.broker.stop("kill")
+        self.broker.stop()
 
     def crash_broker(self):
         self.broker.restart("kill")

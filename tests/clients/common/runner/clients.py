@@ -124,6 +124,7 @@ class Go(Client):
 
 class Java(Client):
     needs = ("java", "mvn")
+    pinned = "kafka.version"  # the property that is the version
 
     def home(self):
         return CACHE / self.name
@@ -136,7 +137,7 @@ class Java(Client):
             return
         shutil.rmtree(self.home(), ignore_errors=True)
         shutil.copytree(self.folder, self.home())
-        run(["mvn", "-q", "-B", f"-Dkafka.version={self.version}", "package", "dependency:copy-dependencies",
+        run(["mvn", "-q", "-B", f"-D{self.pinned}={self.version}", "package", "dependency:copy-dependencies",
              "-DincludeScope=runtime", "-DoutputDirectory=lib"], out, cwd=self.home())
         done.write_text(digest)
 
