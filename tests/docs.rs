@@ -48,8 +48,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::GetTelemetrySubscriptions, TELEMETRY),
     (ApiKey::PushTelemetry, TELEMETRY),
     (ApiKey::AssignReplicasToDirs, BROKERS),
-    (ApiKey::ShareGroupHeartbeat, SHARE),
-    (ApiKey::ShareGroupDescribe, SHARE),
     (ApiKey::ShareFetch, SHARE),
     (ApiKey::ShareAcknowledge, SHARE),
     (ApiKey::AddRaftVoter, QUORUM),
@@ -60,9 +58,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::WriteShareGroupState, BROKERS),
     (ApiKey::DeleteShareGroupState, BROKERS),
     (ApiKey::ReadShareGroupStateSummary, BROKERS),
-    (ApiKey::DescribeShareGroupOffsets, SHARE),
-    (ApiKey::AlterShareGroupOffsets, SHARE),
-    (ApiKey::DeleteShareGroupOffsets, SHARE),
 ];
 
 fn apis() -> String {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Request, StrBytes};
 use krocket_protocol::api;
+use krocket_protocol::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use krocket_protocol::records::builder::{BatchBuilder, LastOffset};
 use krocket_testkit::Krocket;
 use krocket_testkit::session::Session;
@@ -66,6 +67,7 @@ async fn every_api_answers_at_every_version() {
     topics(&mut asker).await;
     cluster(&mut asker).await;
     groups(&mut asker).await;
+    share_groups(&mut asker).await;
     transactions(&mut asker).await;
     assert_eq!(asker.broken, Vec::<String>::new());
     let table: BTreeSet<i16> = api::TABLE.iter().map(|api| api.key as i16).collect();
@@ -280,6 +282,53 @@ async fn transactions(asker: &mut Asker) {
         .every(|version| {
             let request = ListTransactionsRequest::default().with_state_filters(vec![text("Ongoing"), text("Odd")]);
             if version >= 2 { request.with_transactional_id_pattern(Some(text("every.*"))) } else { request }
+        })
+        .await;
+}
+
+async fn share_groups(asker: &mut Asker) {
+    let sharers = || GroupId(text("sharers"));
+    asker
+        .every(|_| {
+            ShareGroupHeartbeatRequest::default()
+                .with_group_id(sharers())
+                .with_member_id(text("member-of-my-own"))
+                .with_member_epoch(0)
+                .with_subscribed_topic_names(Some(vec![topic()]))
+        })
+        .await;
+    asker.every(|_| ShareGroupDescribeRequest::default().with_group_ids(vec![sharers(), group()])).await;
+    asker
+        .every(|_| {
+            let named = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(topic())
+                .with_partitions(vec![0, 1]);
+            let asked = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup::default();
+            let some = asked.clone().with_group_id(sharers()).with_topics(Some(vec![named]));
+            let all = asked.with_group_id(group()).with_topics(None);
+            DescribeShareGroupOffsetsRequest(
+                kafka_protocol::messages::DescribeShareGroupOffsetsRequest::default().with_groups(vec![some, all]),
+            )
+        })
+        .await;
+    asker
+        .every(|_| {
+            let start = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestPartition::default();
+            let altered = alter_share_group_offsets_request::AlterShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(topic())
+                .with_partitions(vec![start.clone(), start.with_partition_index(1)]);
+            AlterShareGroupOffsetsRequest::default()
+                .with_group_id(GroupId(text("nobody-shares")))
+                .with_topics(vec![altered])
+        })
+        .await;
+    asker
+        .every(|_| {
+            let deleted = delete_share_group_offsets_request::DeleteShareGroupOffsetsRequestTopic::default()
+                .with_topic_name(topic());
+            DeleteShareGroupOffsetsRequest::default()
+                .with_group_id(GroupId(text("nobody-shares")))
+                .with_topics(vec![deleted])
         })
         .await;
 }

@@ -73,6 +73,30 @@ async fn a_topic_with_configs_is_a_view_and_can_change_its_filter() {
 }
 
 #[tokio::test]
+async fn a_share_groups_filter_is_refused_where_it_is_given() {
+    let krocket = Krocket::start().await;
+    let mut world = World::new(&krocket).await;
+    let invalid = ErrorCode::InvalidConfig.code();
+    for (filter, why) in [("TAGS = ", "krocket.filter: "), ("TAGS = 'paid' AND", "krocket.filter: ")] {
+        for answer in [
+            world.alter_resource(32, "g", &[("krocket.filter", filter)]).await,
+            world.replace_resource(32, "g", &[("krocket.filter", filter)]).await,
+        ] {
+            let (code, message) = answer.expect_err(filter);
+            assert!(code == invalid && message.contains(why) && message.contains("column"), "{message}");
+        }
+    }
+    let backoff = world.alter_resource(32, "g", &[("krocket.retry.backoff", "soon")]).await.expect_err("no wait");
+    assert!(backoff.0 == invalid && backoff.1.contains("'soon' is no wait"), "{}", backoff.1);
+    for filter in ["paid || refunded", "TAGS = 'paid' AND amount > 1000", "*", ""] {
+        let configs = [("krocket.filter", filter), ("krocket.retry.backoff", "1s 5s")];
+        world.alter_resource(32, "g", &configs).await.expect(filter);
+        world.replace_resource(32, "g", &configs).await.expect(filter);
+    }
+    krocket.stop().await;
+}
+
+#[tokio::test]
 async fn configured_views_come_with_their_source_and_follow_the_configuration() {
     let view = |filter: &str| View { name: "paid".into(), source: "orders".into(), filter: filter.into() };
     let krocket = Krocket::start_with(|config| config.views = vec![view("paid")]).await;

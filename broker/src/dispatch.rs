@@ -76,6 +76,21 @@ impl Handler for Broker {
                     answer(request, |h, m| api::describe_transactions::handle(self, h, m)).await
                 }
                 ApiKey::ListTransactions => answer(request, |h, m| api::list_transactions::handle(self, h, m)).await,
+                ApiKey::ShareGroupHeartbeat => {
+                    answer(request, |h, m| api::share_group_heartbeat::handle(self, h, m)).await
+                }
+                ApiKey::ShareGroupDescribe => {
+                    answer(request, |h, m| api::share_group_describe::handle(self, h, m)).await
+                }
+                ApiKey::DescribeShareGroupOffsets => {
+                    answer(request, |h, m| api::describe_share_group_offsets::handle(self, h, m)).await
+                }
+                ApiKey::AlterShareGroupOffsets => {
+                    answer(request, |h, m| api::alter_share_group_offsets::handle(self, h, m)).await
+                }
+                ApiKey::DeleteShareGroupOffsets => {
+                    answer(request, |h, m| api::delete_share_group_offsets::handle(self, h, m)).await
+                }
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
         })

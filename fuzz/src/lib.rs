@@ -37,6 +37,7 @@ pub fn request(data: &[u8]) {
 /// The crate's requests, and ours where it lacks versions.
 mod requests {
     pub(crate) use kafka_protocol::messages::*;
+    pub(crate) use krocket_protocol::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
     pub(crate) use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
     pub(crate) use krocket_protocol::share_fetch::ShareFetchRequest;
 }

@@ -63,6 +63,11 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::ConsumerGroupDescribe, 0, 1),
     api(ApiKey::ListConfigResources, 0, 1),
     api(ApiKey::DescribeTopicPartitions, 0, 0),
+    api(ApiKey::ShareGroupHeartbeat, 1, 1),
+    api(ApiKey::ShareGroupDescribe, 1, 1),
+    api(ApiKey::DescribeShareGroupOffsets, 0, 1),
+    api(ApiKey::AlterShareGroupOffsets, 0, 0),
+    api(ApiKey::DeleteShareGroupOffsets, 0, 0),
 ];
 
 /// The row of an API, if it is served.
@@ -90,6 +95,7 @@ mod tests {
             let codec = match api.key {
                 ApiKey::ShareFetch => crate::share_fetch::VERSIONS,
                 ApiKey::ShareAcknowledge => crate::share_acknowledge::VERSIONS,
+                ApiKey::DescribeShareGroupOffsets => crate::describe_share_group_offsets::VERSIONS,
                 key => key.valid_versions(),
             };
             assert!(codec.min <= api.min && api.max <= codec.max, "{:?}: {codec}", api.key);

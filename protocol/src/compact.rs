@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 use bytes::BufMut;
-use kafka_protocol::protocol::buf::ByteBuf;
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes, buf::ByteBufMut};
+use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use uuid::Uuid;
 
 /// Most array elements that room is made for before they were read.
 const MAX_RESERVED: usize = 1024;
@@ -36,7 +37,7 @@ pub(crate) fn put_no_tags(out: &mut impl BufMut) {
     out.put_u8(0);
 }
 
-/// Structures as the crate has them at `version`.
+/// Structures as their message has them at `version`.
 pub(crate) fn put_array<B: ByteBufMut, E: Encodable>(out: &mut B, elements: &[E], version: i16) -> Result<()> {
     put_length(out, elements.len());
     elements.iter().try_for_each(|element| element.encode(out, version))
@@ -72,7 +73,11 @@ pub(crate) fn get_string(body: &mut impl ByteBuf) -> Result<Option<StrBytes>> {
     Ok(Some(StrBytes::from_utf8(body.try_get_bytes(length as usize)?)?))
 }
 
-/// Structures as the crate has them at `version`.
+pub(crate) fn get_uuid(body: &mut impl ByteBuf) -> Result<Uuid> {
+    Ok(Uuid::from_u128(body.try_get_u128()?))
+}
+
+/// Structures as their message has them at `version`.
 pub(crate) fn get_array<B: ByteBuf, E: Decodable>(body: &mut B, version: i16) -> Result<Vec<E>> {
     let Some(count) = get_uvarint(body)?.checked_sub(1) else { bail!("an array is null") };
     let mut elements = Vec::with_capacity((count as usize).min(MAX_RESERVED));

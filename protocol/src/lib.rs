@@ -6,6 +6,7 @@
 pub mod api;
 pub mod chunk;
 mod compact;
+pub mod describe_share_group_offsets;
 pub mod fetch;
 pub mod frame;
 pub mod guard;

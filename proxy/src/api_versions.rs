@@ -14,6 +14,8 @@ const PRODUCE_LISTED_MIN: i16 = 0;
 const FEATURES: &[(&str, i16, i16, i16)] = &[
     ("group.version", 0, 1, 1),
     ("metadata.version", 7, 27, 27),
+    // 1 is KIP-932.
+    ("share.version", 0, 1, 1),
     // 2 is KIP-890.
     ("transaction.version", 0, 2, 2),
 ];

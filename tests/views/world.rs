@@ -139,10 +139,20 @@ impl World {
     }
 
     pub(crate) async fn alter(&mut self, name: &str, configs: &[(&str, &str)]) -> Result<(), (i16, String)> {
+        self.alter_resource(2, name, configs).await
+    }
+
+    /// Topics are 2, groups 32.
+    pub(crate) async fn alter_resource(
+        &mut self,
+        kind: i8,
+        name: &str,
+        configs: &[(&str, &str)],
+    ) -> Result<(), (i16, String)> {
         let config =
             |(name, value): &(&str, &str)| AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)));
         let resource = AlterConfigsResource::default()
-            .with_resource_type(2)
+            .with_resource_type(kind)
             .with_resource_name(text(name))
             .with_configs(configs.iter().map(config).collect());
         let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
@@ -151,11 +161,21 @@ impl World {
     }
 
     pub(crate) async fn replace(&mut self, name: &str, configs: &[(&str, &str)]) -> Result<(), (i16, String)> {
+        self.replace_resource(2, name, configs).await
+    }
+
+    /// Topics are 2, groups 32.
+    pub(crate) async fn replace_resource(
+        &mut self,
+        kind: i8,
+        name: &str,
+        configs: &[(&str, &str)],
+    ) -> Result<(), (i16, String)> {
         let config = |(name, value): &(&str, &str)| {
             replace::AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)))
         };
         let resource = replace::AlterConfigsResource::default()
-            .with_resource_type(2)
+            .with_resource_type(kind)
             .with_resource_name(text(name))
             .with_configs(configs.iter().map(config).collect());
         let request = AlterConfigsRequest::default().with_resources(vec![resource]);

@@ -7,6 +7,10 @@ use super::{ConfigDef, InvalidConfig, Kind, Layers, Promise, TopicConfig, alter,
 
 const MAX_INT: &str = "2147483647";
 const COUNT: Kind = Kind::Int(1, i32::MAX);
+/// Kafka ends at 10 for groups, and at 25 for the broker's bound.
+pub(super) const DELIVERIES: Kind = Kind::Int(2, 100_000);
+pub(super) const LOCK_DURATION: Kind = Kind::Int(1000, 3_600_000);
+pub(super) const RECORD_LOCKS: Kind = Kind::Int(100, 10_000);
 
 const fn row(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> ConfigDef {
     ConfigDef { name, kind, default, synonym: "", doc, promise: Promise::ReadOnly }
@@ -97,6 +101,114 @@ static OWN: &[ConfigDef] = &[
     ),
     row("group.max.size", COUNT, MAX_INT, "The most members of a classic group."),
     row("group.min.session.timeout.ms", COUNT, "6000", "The shortest session timeout of a classic group's member, ms."),
+    row(
+        "group.share.assignment.interval.ms",
+        Kind::Int(0, 15_000),
+        "0",
+        "The shortest time between two assignments of a share group, ms. What changes in between is assigned with the heartbeats after it.",
+    ),
+    row(
+        "group.share.delivery.count.limit",
+        DELIVERIES,
+        "5",
+        "How often a record is delivered to a share group before it counts as undeliverable.",
+    ),
+    row(
+        "group.share.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "How often members of a share group send heartbeats, ms.",
+    ),
+    row(
+        "group.share.max.delivery.count.limit",
+        DELIVERIES,
+        "100000",
+        "The most that a group may set as share.delivery.count.limit.",
+    ),
+    row(
+        "group.share.max.heartbeat.interval.ms",
+        COUNT,
+        "15000",
+        "The most that a group may set as share.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.share.max.partition.max.record.locks",
+        Kind::Int(2000, 10_000),
+        "4000",
+        "The most that a group may set as share.partition.max.record.locks.",
+    ),
+    row(
+        "group.share.max.record.lock.duration.ms",
+        Kind::Int(30_000, 3_600_000),
+        "60000",
+        "The most that a group may set as share.record.lock.duration.ms.",
+    ),
+    row(
+        "group.share.max.session.timeout.ms",
+        COUNT,
+        "60000",
+        "The most that a group may set as share.session.timeout.ms.",
+    ),
+    row(
+        "group.share.max.share.sessions",
+        COUNT,
+        "2000",
+        "The most share sessions, of all groups together.",
+    ),
+    row(
+        "group.share.max.size",
+        Kind::Int(1, 1000),
+        "200",
+        "The most members of a share group.",
+    ),
+    row(
+        "group.share.min.delivery.count.limit",
+        DELIVERIES,
+        "2",
+        "The least that a group may set as share.delivery.count.limit.",
+    ),
+    row(
+        "group.share.min.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "The least that a group may set as share.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.share.min.partition.max.record.locks",
+        Kind::Int(100, 2000),
+        "100",
+        "The least that a group may set as share.partition.max.record.locks.",
+    ),
+    row(
+        "group.share.min.record.lock.duration.ms",
+        Kind::Int(1000, 30_000),
+        "15000",
+        "The least that a group may set as share.record.lock.duration.ms.",
+    ),
+    row(
+        "group.share.min.session.timeout.ms",
+        COUNT,
+        "45000",
+        "The least that a group may set as share.session.timeout.ms.",
+    ),
+    row(
+        "group.share.partition.max.record.locks",
+        RECORD_LOCKS,
+        "2000",
+        "The most records of a partition that may be delivered to a share group and not yet done with.",
+    ),
+    row(
+        "group.share.record.lock.duration.ms",
+        LOCK_DURATION,
+        "30000",
+        "How long a member of a share group may keep a record before it is delivered again, ms.",
+    ),
+    row(
+        "group.share.session.timeout.ms",
+        COUNT,
+        "45000",
+        "How long a member of a share group may be silent before it is removed, ms.",
+    ),
     row("log.dirs", Kind::String(&[]), "", "The folder that holds everything."),
     row(
         "max.request.partition.size.limit",
@@ -179,6 +291,22 @@ pub struct BrokerConfig {
     pub group_max_session_timeout_ms: i32,
     /// group.max.size
     pub group_max_size: usize,
+    /// group.share.assignment.interval.ms
+    pub share_assignment_interval_ms: i32,
+    /// group.share.delivery.count.limit
+    pub share_delivery_count_limit: Bounded,
+    /// group.share.heartbeat.interval.ms
+    pub share_heartbeat_interval_ms: Bounded,
+    /// group.share.partition.max.record.locks
+    pub share_partition_max_record_locks: Bounded,
+    /// group.share.record.lock.duration.ms
+    pub share_record_lock_duration_ms: Bounded,
+    /// group.share.session.timeout.ms
+    pub share_session_timeout_ms: Bounded,
+    /// group.share.max.size
+    pub share_group_max_size: usize,
+    /// group.share.max.share.sessions
+    pub share_max_sessions: usize,
     /// offset.metadata.max.bytes
     pub offset_metadata_max_bytes: usize,
     /// offsets.retention.minutes, in ms
@@ -189,12 +317,35 @@ pub struct BrokerConfig {
     pub transaction_max_timeout_ms: i32,
 }
 
+/// A number that groups may set within bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounded {
+    /// Where a group sets none.
+    pub value: i32,
+    /// The least a group may set.
+    pub min: i32,
+    /// The most a group may set.
+    pub max: i32,
+}
+
+impl Bounded {
+    /// Moves a value to the bound it is beyond.
+    pub fn clamp(&self, value: i32) -> i32 {
+        value.max(self.min).min(self.max)
+    }
+}
+
 impl BrokerConfig {
     /// What holds with these layers.
     pub fn resolve(layers: &Layers) -> Self {
         let value = |name: &str| layers.value(name).expect("a name of the table");
         let int = |name: &str| value(name).int();
         let size = |name: &str| int(name).unsigned_abs() as usize;
+        let bounded = |suffix: &str| Bounded {
+            value: int(&format!("group.share.{suffix}")),
+            min: int(&format!("group.share.min.{suffix}")),
+            max: int(&format!("group.share.max.{suffix}")),
+        };
         let protocols = value("group.coordinator.rebalance.protocols");
         BrokerConfig {
             auto_create_topics: value("auto.create.topics.enable").boolean(),
@@ -218,6 +369,14 @@ impl BrokerConfig {
             group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
             group_max_session_timeout_ms: int("group.max.session.timeout.ms"),
             group_max_size: size("group.max.size"),
+            share_assignment_interval_ms: int("group.share.assignment.interval.ms"),
+            share_delivery_count_limit: bounded("delivery.count.limit"),
+            share_heartbeat_interval_ms: bounded("heartbeat.interval.ms"),
+            share_partition_max_record_locks: bounded("partition.max.record.locks"),
+            share_record_lock_duration_ms: bounded("record.lock.duration.ms"),
+            share_session_timeout_ms: bounded("session.timeout.ms"),
+            share_group_max_size: size("group.share.max.size"),
+            share_max_sessions: size("group.share.max.share.sessions"),
             offset_metadata_max_bytes: size("offset.metadata.max.bytes"),
             offsets_retention_ms: value("offsets.retention.minutes").long() * 60_000,
             offsets_retention_check_interval_ms: value("offsets.retention.check.interval.ms").long(),
@@ -239,6 +398,31 @@ pub fn check_file(layers: &Layers) -> Result<(), InvalidConfig> {
             "group.consumer.min.session.timeout.ms",
             "group.consumer.session.timeout.ms",
             "group.consumer.max.session.timeout.ms",
+        ],
+        [
+            "group.share.min.delivery.count.limit",
+            "group.share.delivery.count.limit",
+            "group.share.max.delivery.count.limit",
+        ],
+        [
+            "group.share.min.heartbeat.interval.ms",
+            "group.share.heartbeat.interval.ms",
+            "group.share.max.heartbeat.interval.ms",
+        ],
+        [
+            "group.share.min.partition.max.record.locks",
+            "group.share.partition.max.record.locks",
+            "group.share.max.partition.max.record.locks",
+        ],
+        [
+            "group.share.min.record.lock.duration.ms",
+            "group.share.record.lock.duration.ms",
+            "group.share.max.record.lock.duration.ms",
+        ],
+        [
+            "group.share.min.session.timeout.ms",
+            "group.share.session.timeout.ms",
+            "group.share.max.session.timeout.ms",
         ],
         ["group.min.session.timeout.ms", "group.min.session.timeout.ms", "group.max.session.timeout.ms"],
     ];

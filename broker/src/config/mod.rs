@@ -9,6 +9,7 @@ pub mod describe;
 pub mod group;
 pub mod logger;
 pub(crate) mod resource;
+pub mod share;
 pub(crate) mod state;
 pub mod topic;
 pub mod value;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 
 pub use broker::BrokerConfig;
 pub use group::GroupConfig;
+pub use share::ShareConfig;
 pub use state::{Configs, Owner};
 pub use topic::TopicConfig;
 pub use value::{Kind, Value};

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerConfig, GroupConfig, InvalidConfig, Layers, broker, find};
+use super::{BrokerConfig, GroupConfig, ShareConfig, InvalidConfig, Layers, broker, find};
 use crate::Settings;
 use crate::log::Log;
 use crate::log::tables::CONFIGS;
@@ -167,6 +167,11 @@ impl Configs {
     /// A group's effective configs.
     pub fn group(&self, group: &str) -> GroupConfig {
         GroupConfig::resolve(self.groups.read().get(group), &self.broker.load())
+    }
+
+    /// A share group's effective configs.
+    pub fn share(&self, group: &str) -> ShareConfig {
+        ShareConfig::resolve(self.groups.read().get(group), &self.broker.load())
     }
 
     /// Groups that have configs of their own, by name.

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::InvalidConfig;
+use super::share::{Backoff, OffsetReset};
+use crate::topics::name;
 
 /// A config's type and range, as Kafka's ConfigDef has them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +23,12 @@ pub enum Kind {
     List(&'static [&'static str]),
     /// `*` or a list of `partition:broker`.
     ThrottledReplicas,
+    /// `latest`, `earliest` or `by_duration:` and an ISO 8601 duration.
+    OffsetReset,
+    /// Nothing, a list of waits, or `exponential`: see [`Backoff`].
+    Backoff,
+    /// A topic name, or nothing.
+    TopicName,
 }
 
 /// A parsed value. `Display` gives the form that is stored and shown.
@@ -32,7 +40,7 @@ pub enum Value {
     Number(i64),
     /// Of [`Kind::Double`].
     Double(f64),
-    /// Of [`Kind::String`].
+    /// Of [`Kind::String`] and the other kinds of text.
     Text(String),
     /// Of the list kinds.
     List(Vec<String>),
@@ -43,7 +51,7 @@ impl Kind {
     pub fn wire(self) -> i8 {
         match self {
             Kind::Boolean => 1,
-            Kind::String(_) => 2,
+            Kind::String(_) | Kind::OffsetReset | Kind::Backoff | Kind::TopicName => 2,
             Kind::Int(..) => 3,
             Kind::Long(..) => 5,
             Kind::Double(..) => 6,
@@ -112,6 +120,10 @@ impl Kind {
                 }
                 Ok(Value::List(items))
             }
+            Kind::OffsetReset => OffsetReset::parse(text).map(|_| Value::Text(text.to_owned())).map_err(invalid),
+            Kind::Backoff => Backoff::parse(text).map(|_| Value::Text(text.to_owned())).map_err(invalid),
+            Kind::TopicName if text.is_empty() => Ok(Value::Text(String::new())),
+            Kind::TopicName => name::check(text).map(|()| Value::Text(text.to_owned())).map_err(invalid),
         }
     }
 }
@@ -205,6 +217,10 @@ mod tests {
             (policy, "", ""),
             (Kind::ThrottledReplicas, "*", "*"),
             (Kind::ThrottledReplicas, "0:1,1:1", "0:1,1:1"),
+            (Kind::OffsetReset, "by_duration:PT1H", "by_duration:PT1H"),
+            (Kind::Backoff, "1s 5s", "1s 5s"),
+            (Kind::TopicName, "", ""),
+            (Kind::TopicName, "dead.letters", "dead.letters"),
         ];
         for (kind, text, shown) in accepted {
             assert_eq!(kind.parse("x", text).map(|value| value.to_string()).as_deref(), Ok(*shown), "{text}");
@@ -220,6 +236,9 @@ mod tests {
             (policy, "compact,keep", "String must be one of: compact, delete"),
             (policy, "delete,delete", "List contains duplicate values"),
             (Kind::ThrottledReplicas, "0:x", "it must be the literal '*'"),
+            (Kind::OffsetReset, "by_duration:1h", "it must be 'latest', 'earliest'"),
+            (Kind::Backoff, "soon", "'soon' is no wait"),
+            (Kind::TopicName, "dead letters", "other than ASCII alphanumerics"),
         ];
         for (kind, text, why) in refused {
             let error = kind.parse("x", text).expect_err(text).to_string();

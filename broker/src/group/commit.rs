@@ -63,6 +63,8 @@ impl GroupState {
                 let allowed = group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
                 commit.partitions.iter().try_for_each(|p| allowed(p.topic_id, p.partition))?;
             }
+            // Share groups have no committed offsets.
+            Kind::Share(_) => return Err(ErrorCode::GroupIdNotFound),
         }
         let expires_ms = (commit.retention_ms >= 0).then(|| ctx.now_ms.saturating_add(commit.retention_ms));
         let mut results = Vec::with_capacity(commit.partitions.len());
@@ -91,6 +93,7 @@ impl GroupState {
         match &self.kind {
             Kind::Classic(_) => Ok(()),
             Kind::Consumer(group) => group.validate_fetch(member, epoch),
+            Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
         }
     }
 
@@ -100,7 +103,7 @@ impl GroupState {
         ctx: &mut Ctx<'_>,
         partitions: &[(String, i32)],
     ) -> Result<Vec<Result<(), ErrorCode>>, ErrorCode> {
-        if !self.exists() {
+        if !self.exists() || matches!(self.kind, Kind::Share(_)) {
             return Err(ErrorCode::GroupIdNotFound);
         }
         // What other protocol types read, nobody here can tell.
@@ -128,6 +131,8 @@ impl GroupState {
         let committed = |offset: &Offset| offset.committed_ms;
         let subscribed = |topic: &str| self.is_subscribed(topic);
         let expired = match &self.kind {
+            // It has no offsets, and its share partitions outlive its members.
+            Kind::Share(_) => return,
             // Nobody joined it: a consumer that assigns itself.
             Kind::Classic(group) if group.protocol_type.is_none() => {
                 self.offsets.expired(ctx.now_ms, retention_ms, committed, |_| false)

@@ -1,7 +1,7 @@
 //! All groups, and what clients may ask of them.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -22,6 +22,7 @@ use super::metrics::METRICS;
 use super::offsets::{Offset, OffsetChange};
 use super::persist;
 use super::settings::GroupSettings;
+use super::share::ShareState;
 use super::state::GroupState;
 use super::topics::TopicImage;
 use crate::log::tables::{GROUPS, OFFSETS};
@@ -30,10 +31,11 @@ use crate::log::tables::{GROUPS, OFFSETS};
 pub struct Coordinator {
     groups: DashMap<String, Arc<Group>>,
     env: Arc<Env>,
+    pub(super) share_state: OnceLock<Arc<dyn ShareState>>,
 }
 
 /// The longest group, member or instance id, in bytes: they are parts of keys in the log.
-const MAX_ID: usize = 16 * 1024;
+pub(super) const MAX_ID: usize = 16 * 1024;
 
 /// Committed offsets by topic, then partition.
 pub type CommittedOffsets = Vec<(String, Vec<(i32, Option<Offset>)>)>;
@@ -49,7 +51,7 @@ impl Coordinator {
         let rows = journal.scan(GROUPS, &[])?;
         let offsets = journal.scan(OFFSETS, &[])?;
         let env = Arc::new(Env { journal, topics, settings: Box::new(settings) });
-        let coordinator = Arc::new(Coordinator { groups: DashMap::new(), env });
+        let coordinator = Arc::new(Coordinator { groups: DashMap::new(), env, share_state: OnceLock::new() });
 
         type Rows<'a> = Vec<(&'a [u8], &'a [u8])>;
         let mut by_group: HashMap<&str, (Rows<'_>, Rows<'_>)> = HashMap::new();
@@ -92,7 +94,7 @@ impl Coordinator {
     }
 
     /// One step of a group, which comes into being if it has to.
-    fn run<R>(&self, id: &str, step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R) -> (R, Durable) {
+    pub(super) fn run<R>(&self, id: &str, step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R) -> (R, Durable) {
         let mut step = Some(step);
         loop {
             let group = self.find(id).unwrap_or_else(|| {
@@ -109,7 +111,11 @@ impl Coordinator {
     }
 
     /// One step of a group that is there.
-    fn run_existing<R>(&self, id: &str, step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R) -> Option<(R, Durable)> {
+    pub(super) fn run_existing<R>(
+        &self,
+        id: &str,
+        step: impl FnOnce(&mut GroupState, &mut Ctx<'_>) -> R,
+    ) -> Option<(R, Durable)> {
         let group = self.find(id)?;
         if !group.read(GroupState::exists) {
             return None;
@@ -303,6 +309,7 @@ impl Coordinator {
 
     /// DeleteGroups, one group.
     pub async fn delete_group(&self, group: &str) -> Result<(), ErrorCode> {
+        self.delete_share_state(group).await?;
         let ran = self.run_existing(group, |state, ctx| state.delete(ctx));
         let (result, durable) = ran.ok_or(ErrorCode::GroupIdNotFound)?;
         result?;
@@ -333,7 +340,7 @@ impl Coordinator {
     }
 }
 
-fn check_group_id(id: &str) -> Result<(), ErrorCode> {
+pub(super) fn check_group_id(id: &str) -> Result<(), ErrorCode> {
     if id.is_empty() || id.len() > MAX_ID { Err(ErrorCode::InvalidGroupId) } else { Ok(()) }
 }
 

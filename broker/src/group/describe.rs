@@ -14,6 +14,7 @@ use super::consumer::assign::Assignor;
 use super::consumer::member::{Member, without_epochs};
 use super::context::{maybe_text, text};
 use super::coordinator::Coordinator;
+use super::share;
 use super::state::Kind;
 use super::topics::TopicImage;
 
@@ -28,6 +29,7 @@ impl Coordinator {
                 group.exists().then(|| match &group.kind {
                     Kind::Classic(g) => (g.state.name(), "Classic", g.protocol_type.clone().unwrap_or_default()),
                     Kind::Consumer(g) => (g.state(), "Consumer", classic::CONSUMER.to_owned()),
+                    Kind::Share(g) => (g.state(), "Share", share::PROTOCOL_TYPE.to_owned()),
                 })
             })?;
             let group = ListedGroup::default()
@@ -70,7 +72,7 @@ impl Coordinator {
                 Kind::Consumer(consumer) => {
                     Some(describe_consumer(consumer, self.topics(), self.settings(id).default_assignor()))
                 }
-                Kind::Classic(_) => None,
+                Kind::Classic(_) | Kind::Share(_) => None,
             })
         });
         let described = described.unwrap_or_else(|| {

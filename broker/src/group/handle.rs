@@ -91,6 +91,7 @@ impl Group {
             match persist::restore(&self.id, rows) {
                 Some(Restored::Classic(group)) => state.kind = Kind::Classic(group),
                 Some(Restored::Consumer(group)) => state.kind = Kind::Consumer(group),
+                Some(Restored::Share(group)) => state.kind = Kind::Share(group),
                 None => {}
             }
             for (rest, value) in offsets {

@@ -1,7 +1,7 @@
-//! Consumer groups: classic and KIP-848, and their committed offsets.
+//! Groups: classic and KIP-848 consumer groups with their committed offsets, and share groups.
 //!
 //! [`Coordinator`] finds the group and takes one step of it; a step holds the group's lock and never waits. `state`
-//! is the group itself: a `classic` or a `consumer` group, and its `offsets`. A step changes memory, starts and stops
+//! is the group itself: a `classic`, a `consumer` or a `share` group, and its `offsets`. A step changes memory, starts and stops
 //! timers, and leaves writes and answers behind; `handle` passes the writes to the log in the order of the steps and
 //! lets the answers go when the log has them on disk. So what a client was told is never taken back by a crash, and
 //! epochs and generations only grow.
@@ -22,6 +22,7 @@ mod offsets;
 mod open;
 mod persist;
 mod settings;
+mod share;
 mod state;
 #[cfg(test)]
 mod testing;
@@ -39,5 +40,6 @@ pub use offsets::Offset;
 pub(crate) use offsets::OffsetChange;
 pub(crate) use persist::{offset_key, split_key, split_offset_key};
 pub use open::open;
+pub use share::{ShareOffset, ShareState};
 pub use settings::{GroupSettings, MigrationPolicy};
 pub use topics::TopicImage;

@@ -1,7 +1,7 @@
 //! Groups and offsets as rows of the log's tables.
 //!
 //! A key is the group id with its length, then what it is: `c` a classic group (one row), `g` a consumer group's epochs,
-//! `m` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
+//! `m` + member id one of its members; `s` a share group's epochs, `h` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
 //! binary, for there are many (see [`super::offsets::Offset`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,11 +15,14 @@ use super::classic::{self, ClassicGroup};
 use super::consumer::ConsumerGroup;
 use super::consumer::member::{Classic, Member, MemberState, Owned, Partitions};
 use super::journal::Write;
+use super::share::{self, ShareGroup};
 use crate::log::tables::GROUPS;
 
 const CLASSIC: u8 = b'c';
 const CONSUMER: u8 = b'g';
 const MEMBER: u8 = b'm';
+const SHARE: u8 = b's';
+const SHARE_MEMBER: u8 = b'h';
 
 /// What every key of a group starts with.
 pub(super) fn prefix(group: &str) -> Vec<u8> {
@@ -79,7 +82,7 @@ pub(super) fn delete_classic(group: &str) -> Write {
 }
 
 pub(super) fn put_consumer(group: &str, state: &ConsumerGroup) -> Write {
-    let row = ConsumerRow {
+    let row = EpochRow {
         epoch: state.epoch,
         assignment_epoch: state.assignment_epoch,
         metadata_hash: state.metadata_hash,
@@ -99,29 +102,61 @@ pub(super) fn delete_member(group: &str, id: &str) -> Write {
     Write::Delete { table: GROUPS, key: key(group, MEMBER, id) }
 }
 
+pub(super) fn put_share(group: &str, state: &ShareGroup) -> Write {
+    let row = EpochRow {
+        epoch: state.epoch,
+        assignment_epoch: state.assignment_epoch,
+        metadata_hash: state.metadata_hash,
+    };
+    put(key(group, SHARE, ""), &row)
+}
+
+pub(super) fn delete_share(group: &str) -> Write {
+    Write::Delete { table: GROUPS, key: key(group, SHARE, "") }
+}
+
+pub(super) fn put_share_member(group: &str, member: &share::Member) -> Write {
+    put(key(group, SHARE_MEMBER, &member.id), &ShareMemberRow::from(member))
+}
+
+pub(super) fn delete_share_member(group: &str, id: &str) -> Write {
+    Write::Delete { table: GROUPS, key: key(group, SHARE_MEMBER, id) }
+}
+
 /// What a group's rows say.
 #[derive(Debug)]
 pub(super) enum Restored {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
+    Share(ShareGroup),
 }
 
 /// Puts a group together from its rows, each without the group's part of the key. An unreadable row is left out and
 /// reported: its member rejoins.
 pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> {
-    let mut epochs: Option<ConsumerRow> = None;
+    let mut epochs: Option<EpochRow> = None;
     let mut members: Vec<Member> = Vec::new();
     let mut classic = None;
+    let mut share: Option<EpochRow> = None;
+    let mut share_members: Vec<share::Member> = Vec::new();
     for (rest, value) in rows {
         let read = match rest.first() {
             Some(&CLASSIC) => serde_json::from_slice(value).map(|row: ClassicRow| classic = Some(row)),
             Some(&CONSUMER) => serde_json::from_slice(value).map(|row| epochs = Some(row)),
             Some(&MEMBER) => serde_json::from_slice(value).map(|row: MemberRow| members.push(row.into())),
+            Some(&SHARE) => serde_json::from_slice(value).map(|row| share = Some(row)),
+            Some(&SHARE_MEMBER) => {
+                serde_json::from_slice(value).map(|row: ShareMemberRow| share_members.push(row.into()))
+            }
             _ => Ok(()),
         };
         if let Err(error) = read {
             tracing::error!(group, row = %String::from_utf8_lossy(rest), %error, "unreadable row of a group: left out");
         }
+    }
+    if let Some(row) = share {
+        let group = ShareGroup::restored(row.epoch, row.assignment_epoch, row.metadata_hash, share_members);
+        return Some(Restored::Share(group));
     }
     match (epochs, classic) {
         (Some(row), _) => {
@@ -156,8 +191,9 @@ struct ClassicMemberRow {
     assignment: Hex,
 }
 
+/// The epochs of a consumer or share group.
 #[derive(Serialize, Deserialize)]
-struct ConsumerRow {
+struct EpochRow {
     epoch: i32,
     assignment_epoch: i32,
     metadata_hash: u64,
@@ -180,7 +216,7 @@ struct MemberRow {
     /// Topic id -> (partition, epoch).
     assigned: BTreeMap<String, Vec<(i32, i32)>>,
     revoking: BTreeMap<String, Vec<(i32, i32)>>,
-    target: BTreeMap<String, Vec<i32>>,
+    target: PartitionRows,
     classic: Option<(i32, Vec<(String, Hex)>)>,
 }
 
@@ -254,7 +290,7 @@ impl From<&Member> for MemberRow {
             .to_owned(),
             assigned: owned(&member.assigned),
             revoking: owned(&member.revoking),
-            target: member.target.iter().map(|(id, set)| (id.to_string(), set.iter().copied().collect())).collect(),
+            target: partition_rows(&member.target),
             classic: member.classic.as_ref().map(|c| (c.session_timeout_ms, hex_protocols(&c.protocols))),
         }
     }
@@ -270,7 +306,6 @@ impl From<MemberRow> for Member {
             let topic = *topic;
             set.keys().map(move |partition| (topic, *partition)).collect::<Vec<_>>()
         };
-        let target = row.target.into_iter().filter_map(|(id, set)| Some((id.parse().ok()?, set.into_iter().collect())));
         Member {
             id: row.id.into(),
             instance_id: row.instance_id.map(Arc::from),
@@ -291,11 +326,67 @@ impl From<MemberRow> for Member {
             untaken: assigned.iter().chain(&revoking).flat_map(pairs).collect(),
             assigned,
             revoking,
-            target: target.collect::<Partitions>(),
+            target: partitions(row.target),
             classic: row.classic.map(|(session_timeout_ms, protocols)| Classic {
                 session_timeout_ms,
                 protocols: protocols.into_iter().map(|(name, Hex(bytes))| (name, bytes)).collect(),
             }),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct ShareMemberRow {
+    id: String,
+    rack_id: Option<String>,
+    client_id: String,
+    client_host: String,
+    topics: BTreeSet<String>,
+    epoch: i32,
+    previous_epoch: i32,
+    assigned: PartitionRows,
+    target: PartitionRows,
+}
+
+/// Topic id -> partitions.
+type PartitionRows = BTreeMap<String, Vec<i32>>;
+
+fn partition_rows(partitions: &Partitions) -> PartitionRows {
+    partitions.iter().map(|(id, set)| (id.to_string(), set.iter().copied().collect())).collect()
+}
+
+fn partitions(rows: PartitionRows) -> Partitions {
+    rows.into_iter().filter_map(|(id, set)| Some((id.parse().ok()?, set.into_iter().collect()))).collect()
+}
+
+impl From<&share::Member> for ShareMemberRow {
+    fn from(member: &share::Member) -> Self {
+        ShareMemberRow {
+            id: member.id.to_string(),
+            rack_id: member.rack_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            topics: member.topics.clone(),
+            epoch: member.epoch,
+            previous_epoch: member.previous_epoch,
+            assigned: partition_rows(&member.assigned),
+            target: partition_rows(&member.target),
+        }
+    }
+}
+
+impl From<ShareMemberRow> for share::Member {
+    fn from(row: ShareMemberRow) -> Self {
+        share::Member {
+            id: row.id.into(),
+            rack_id: row.rack_id,
+            client_id: row.client_id,
+            client_host: row.client_host,
+            topics: row.topics,
+            epoch: row.epoch,
+            previous_epoch: row.previous_epoch,
+            assigned: partitions(row.assigned),
+            target: partitions(row.target),
         }
     }
 }

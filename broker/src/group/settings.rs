@@ -1,5 +1,7 @@
 //! What the configs say about one group.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::consumer::assign::Assignor;
@@ -69,6 +71,14 @@ pub struct GroupSettings {
     pub consumer_groups: bool,
     /// group.consumer.assignors, the default first
     pub(super) assignors: SmallVec<[Assignor; 2]>,
+    /// share.session.timeout.ms
+    pub share_session_timeout_ms: i32,
+    /// share.heartbeat.interval.ms
+    pub share_heartbeat_interval_ms: i32,
+    /// share.assignment.interval.ms
+    pub share_assignment_interval: Duration,
+    /// group.share.max.size
+    pub share_max_size: usize,
     /// group.consumer.migration.policy
     pub migration: MigrationPolicy,
     /// offset.metadata.max.bytes
@@ -91,6 +101,10 @@ impl GroupSettings {
             consumer_max_size: broker.consumer_group_max_size,
             consumer_groups: broker.consumer_groups,
             assignors: broker.consumer_assignors.iter().filter_map(|name| Assignor::by_name(name)).collect(),
+            share_session_timeout_ms: group.share_session_timeout_ms,
+            share_heartbeat_interval_ms: group.share_heartbeat_interval_ms,
+            share_assignment_interval: Duration::from_millis(group.share_assignment_interval_ms.unsigned_abs().into()),
+            share_max_size: broker.share_group_max_size,
             migration: MigrationPolicy::by_name(&broker.consumer_group_migration_policy).unwrap_or_default(),
             offset_metadata_max_bytes: broker.offset_metadata_max_bytes,
             offsets_retention_ms: broker.offsets_retention_ms,

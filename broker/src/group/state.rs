@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::{
     ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, JoinGroupRequest, JoinGroupResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    ShareGroupHeartbeatRequest, SyncGroupRequest, SyncGroupResponse,
 };
 use krocket_protocol::ErrorCode;
 use uuid::Uuid;
@@ -16,6 +16,7 @@ use super::context::{Answer, Client, Ctx, Reply, text};
 use super::error::Refusal;
 use super::metrics::METRICS;
 use super::offsets::Offsets;
+use super::share::{Beaten, ShareGroup};
 use super::timers::Timer;
 use super::{migrate, persist};
 
@@ -23,6 +24,7 @@ use super::{migrate, persist};
 pub(super) enum Kind {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
+    Share(ShareGroup),
 }
 
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl GroupState {
     pub(super) fn exists(&self) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.is_known() || !self.offsets.is_empty(),
-            Kind::Consumer(_) => true,
+            Kind::Consumer(_) | Kind::Share(_) => true,
         }
     }
 
@@ -49,6 +51,7 @@ impl GroupState {
         match &self.kind {
             Kind::Classic(group) => group.state == State::Empty,
             Kind::Consumer(group) => group.members.is_empty(),
+            Kind::Share(group) => group.members.is_empty(),
         }
     }
 
@@ -56,6 +59,7 @@ impl GroupState {
         match &self.kind {
             Kind::Classic(group) => group.is_subscribed(topic),
             Kind::Consumer(group) => group.is_subscribed(topic),
+            Kind::Share(group) => group.is_subscribed(topic),
         }
     }
 
@@ -64,6 +68,7 @@ impl GroupState {
         match &mut self.kind {
             Kind::Classic(group) => group.resume(ctx),
             Kind::Consumer(group) => group.resume(ctx),
+            Kind::Share(group) => group.resume(ctx),
         }
     }
 
@@ -74,6 +79,9 @@ impl GroupState {
         request: &JoinGroupRequest,
         reply: Reply<JoinGroupResponse>,
     ) {
+        if let Kind::Share(_) = &self.kind {
+            return ctx.join_error(reply, "", ErrorCode::InconsistentGroupProtocol);
+        }
         if let Kind::Consumer(group) = &mut self.kind {
             if !group.members.is_empty() {
                 return self.join_consumer(ctx, client, request, reply);
@@ -116,6 +124,7 @@ impl GroupState {
                 Ok(response) => ctx.answers.push(Answer::Sync(reply, response)),
                 Err(refusal) => ctx.sync_error(reply, refusal.code),
             },
+            Kind::Share(_) => ctx.sync_error(reply, ErrorCode::UnknownMemberId),
         }
     }
 
@@ -129,6 +138,7 @@ impl GroupState {
         match &mut self.kind {
             Kind::Classic(group) => group.heartbeat(ctx, id, instance, generation),
             Kind::Consumer(group) => group.heartbeat_classic(ctx, id, instance, generation).map_err(|r| r.code),
+            Kind::Share(_) => Err(ErrorCode::UnknownMemberId),
         }
     }
 
@@ -137,6 +147,7 @@ impl GroupState {
         let group = match &mut self.kind {
             Kind::Classic(group) => return group.leave(ctx, members),
             Kind::Consumer(group) => group,
+            Kind::Share(_) => return vec![Err(ErrorCode::UnknownMemberId); members.len()],
         };
         let mut leaving: Vec<Arc<str>> = Vec::new();
         let mut results = Vec::new();
@@ -177,6 +188,10 @@ impl GroupState {
         let classic = match &mut self.kind {
             Kind::Consumer(group) => return group.heartbeat(ctx, client, &id, request),
             Kind::Classic(classic) => classic,
+            Kind::Share(_) => {
+                let message = format!("Group {} is not a consumer group.", ctx.group);
+                return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
+            }
         };
         if request.member_epoch != 0 {
             let what = if exists { "is not a consumer group" } else { "not found" };
@@ -200,6 +215,29 @@ impl GroupState {
         group.persist_all(ctx);
         self.kind = Kind::Consumer(group);
         Ok(response)
+    }
+
+    pub(super) fn share_heartbeat(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        client: &Client,
+        request: &ShareGroupHeartbeatRequest,
+    ) -> Result<Beaten, Refusal> {
+        let exists = self.exists();
+        match &mut self.kind {
+            Kind::Share(group) if request.member_epoch < 0 => group.leave(ctx, request),
+            Kind::Share(group) => group.heartbeat(ctx, client, request),
+            Kind::Classic(classic) if !exists && request.member_epoch == 0 => {
+                let mut group = ShareGroup::empty(classic.generation);
+                let beaten = group.heartbeat(ctx, client, request)?;
+                self.kind = Kind::Share(group);
+                Ok(beaten)
+            }
+            Kind::Classic(_) | Kind::Consumer(_) => {
+                let what = if exists { "is not a share group" } else { "not found" };
+                Err(Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {} {what}.", ctx.group)))
+            }
+        }
     }
 
     fn consumer_leave(
@@ -264,6 +302,11 @@ impl GroupState {
             (Kind::Classic(group), Timer::GroupJoin) => group.on_join_timeout(ctx),
             (Kind::Classic(group), Timer::GroupSync) => group.on_sync_timeout(ctx),
             (Kind::Classic(group), Timer::Session(id)) => group.on_session_timeout(ctx, id),
+            (Kind::Share(group), Timer::Session(id)) if group.members.contains_key(id) => {
+                tracing::info!(group = %ctx.group, member = %id, "removed: its session ran out");
+                METRICS.removed_members.with_label_values(&["session"]).inc();
+                group.expel(ctx, id);
+            }
             (Kind::Consumer(group), Timer::Revocation(id)) if !group.failed_to_revoke(id) => {}
             (
                 Kind::Consumer(group),
@@ -304,6 +347,10 @@ impl GroupState {
                 group.generation
             }
             Kind::Consumer(group) => {
+                group.unpersist(ctx);
+                group.epoch
+            }
+            Kind::Share(group) => {
                 group.unpersist(ctx);
                 group.epoch
             }

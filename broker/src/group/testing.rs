@@ -24,6 +24,7 @@ use super::handle::borrow;
 use super::journal::{Journal, memory::Memory};
 use super::persist::{self, Restored};
 use super::settings::GroupSettings;
+use super::share::ShareGroup;
 use super::state::{GroupState, Kind};
 use super::timers::Timers;
 use super::topics::fixed::{Fixed, id_of};
@@ -104,6 +105,7 @@ impl Harness {
         self.state.kind = match persist::restore(GROUP, &borrow(&rows)) {
             Some(Restored::Classic(group)) => Kind::Classic(group),
             Some(Restored::Consumer(group)) => Kind::Consumer(group),
+            Some(Restored::Share(group)) => Kind::Share(group),
             None => GroupState::new(self.now_ms).kind,
         };
         self.timers.clear();
@@ -113,14 +115,21 @@ impl Harness {
     pub(super) fn classic(&self) -> &ClassicGroup {
         match &self.state.kind {
             Kind::Classic(group) => group,
-            Kind::Consumer(_) => panic!("a consumer group"),
+            Kind::Consumer(_) | Kind::Share(_) => panic!("not a classic group"),
         }
     }
 
     pub(super) fn consumer(&self) -> &ConsumerGroup {
         match &self.state.kind {
             Kind::Consumer(group) => group,
-            Kind::Classic(_) => panic!("a classic group"),
+            Kind::Classic(_) | Kind::Share(_) => panic!("not a consumer group"),
+        }
+    }
+
+    pub(super) fn share(&self) -> &ShareGroup {
+        match &self.state.kind {
+            Kind::Share(group) => group,
+            Kind::Classic(_) | Kind::Consumer(_) => panic!("not a share group"),
         }
     }
 

@@ -1,5 +1,7 @@
 //! What groups ask of the topic table.
 
+use std::collections::BTreeSet;
+
 use uuid::Uuid;
 
 /// Topics as groups see them.
@@ -14,6 +16,36 @@ pub trait TopicImage: Send + Sync + 'static {
     fn partitions(&self, id: Uuid) -> Option<i32>;
     /// The names of all topics that a pattern may match.
     fn names(&self) -> Vec<String>;
+}
+
+/// Tells whether a group's topics have changed: their names, ids and partitions. Those that don't exist count for nothing.
+pub(super) fn metadata_hash(topics: &dyn TopicImage, names: BTreeSet<&str>) -> u64 {
+    let mut hash = Fnv::default();
+    for name in names {
+        if let Some(id) = topics.id(name) {
+            hash.add(name.as_bytes());
+            hash.add(id.as_bytes());
+            hash.add(&topics.partitions(id).unwrap_or(0).to_be_bytes());
+        }
+    }
+    hash.0
+}
+
+/// FNV-1a: the same in every build, for it is on disk.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Fnv(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().chain(&[0xff]) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
 }
 
 #[cfg(test)]

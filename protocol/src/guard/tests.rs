@@ -9,6 +9,7 @@ use rand::{Rng, SeedableRng};
 use super::sample::Sampler;
 use super::*;
 use crate::api;
+use crate::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use crate::share_acknowledge::ShareAcknowledgeRequest;
 use crate::share_fetch::ShareFetchRequest;
 

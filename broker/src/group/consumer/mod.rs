@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::context::Ctx;
 use super::error::Refusal;
 use super::persist;
+use super::topics::metadata_hash;
 use assign::Assignor;
 use member::{LEFT_STATIC, Member, MemberState};
 
@@ -172,16 +173,9 @@ impl ConsumerGroup {
         }
         self.topics_version = Some(version);
         self.resolve(ctx, topics_changed);
-        let names: BTreeSet<&str> = self.members.values().flat_map(|member| self.topic_names(member)).collect();
-        let mut hash = Fnv::default();
-        for name in names {
-            if let Some(id) = ctx.topics.id(name) {
-                hash.add(name.as_bytes());
-                hash.add(id.as_bytes());
-                hash.add(&ctx.topics.partitions(id).unwrap_or(0).to_be_bytes());
-            }
-        }
-        std::mem::replace(&mut self.metadata_hash, hash.0) != hash.0
+        let names = self.members.values().flat_map(|member| self.topic_names(member)).collect();
+        let hash = metadata_hash(ctx.topics, names);
+        std::mem::replace(&mut self.metadata_hash, hash) != hash
     }
 
     /// Whether this member may commit offsets. Older epochs may commit what the member had by then and still has
@@ -272,21 +266,4 @@ fn not_fenced(member: &Member, id: &str, instance: &str) -> Result<(), Refusal> 
         ErrorCode::FencedInstanceId,
         format!("Static member {id} with instance id {instance} was fenced by member {}.", member.id),
     ))
-}
-
-/// FNV-1a: the same in every build, for it is on disk.
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Fnv(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes.iter().chain(&[0xff]) {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
 }

@@ -34,7 +34,7 @@ pub(in crate::group) struct GroupSpec {
 
 impl GroupSpec {
     /// True when all members read the same topics.
-    fn is_homogeneous(&self) -> bool {
+    pub(in crate::group) fn is_homogeneous(&self) -> bool {
         let mut members = self.members.values();
         let first = members.next().map(|member| &member.topics);
         members.all(|member| Some(&member.topics) == first)
