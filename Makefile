@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-clients frameworks torture fuzz bench lint fmt
+.PHONY: help setup build run test test-clients frameworks torture stress fuzz bench lint fmt
 
 export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
 export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
@@ -34,6 +34,9 @@ frameworks: build ## Kafka Streams, Connect, Spring Kafka and two-phase sinks; F
 torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
 	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \
 	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises -- --nocapture
+
+stress: setup ## groups of 1000 members on 1000 partitions; MEMBERS=300 changes that
+	KROCKET_STRESS_MEMBERS=$(or $(MEMBERS),1000) cargo test $(CARGO_FLAGS) --test groups -- --nocapture --test-threads=1
 
 fuzz: setup ## fuzz what reads bytes from the wire, FUZZ_SECONDS=300 each; libFuzzer where nightly cargo-fuzz is there
 	fuzz/run.sh

@@ -12,13 +12,14 @@ use tokio::net::TcpStream;
 
 use crate::client::request_frame;
 
-/// How long an answer may take before the connection is given up.
+/// How long an answer may take before the connection is given up, unless told otherwise.
 const ANSWER: Duration = Duration::from_secs(15);
 
 /// One connection to a server that may be killed.
 pub struct Session {
     stream: TcpStream,
     next_correlation_id: i32,
+    patience: Duration,
 }
 
 impl Session {
@@ -26,7 +27,13 @@ impl Session {
     pub async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Session { stream, next_correlation_id: 1 })
+        Ok(Session { stream, next_correlation_id: 1, patience: ANSWER })
+    }
+
+    /// Waits this long for answers.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Session { patience, ..self }
     }
 
     /// The server's address.
@@ -57,7 +64,7 @@ impl Session {
             self.stream.read_exact(&mut frame).await?;
             Ok::<_, io::Error>(Bytes::from(frame))
         };
-        let mut frame = tokio::time::timeout(ANSWER, read).await??;
+        let mut frame = tokio::time::timeout(self.patience, read).await??;
         let api = ApiKey::try_from(R::KEY).expect("the message's own key");
         let header = ResponseHeader::decode(&mut frame, api.response_header_version(version)).expect("a header");
         assert_eq!(header.correlation_id, correlation_id, "responses come in the order of the requests");
