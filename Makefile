@@ -28,7 +28,7 @@ test: setup ## unit, property and whole-system tests; TEST=name runs those that 
 test-clients: build ## real Kafka clients of every language; CLIENTS="--only kcat,java" narrows it
 	tests/clients/run $(CLIENTS)
 
-frameworks: build ## Kafka Streams, Connect, Spring Kafka and two-phase sinks; FRAMEWORKS="--only streams" narrows it
+frameworks: build ## Kafka Streams, Connect, Flink and Spring Kafka; FRAMEWORKS="--only streams" narrows it
 	tests/clients/frameworks/run $(FRAMEWORKS)
 
 torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
