@@ -15,7 +15,7 @@ pub(super) struct Group {
 
 #[derive(Subcommand)]
 enum Command {
-    /// All consumer groups.
+    /// All consumer and share groups.
     List {
         #[command(flatten)]
         paging: Paging,

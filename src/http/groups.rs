@@ -5,13 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use bytes::{Buf, Bytes};
+use kafka_protocol::messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerProtocolAssignment, DescribeGroupsRequest,
     DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse,
+    ShareGroupDescribeRequest, ShareGroupDescribeResponse,
 };
 use kafka_protocol::protocol::Decodable;
 use krocket_features::http::{ErrorBody, Page, Problem};
+use krocket_protocol::describe_share_group_offsets::{
+    DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
+};
 use krocket_protocol::{ApiKey, StrBytes};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -25,18 +30,18 @@ pub(super) fn routes(kafka: Kafka) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(groups)).routes(routes!(group)).with_state(kafka)
 }
 
-/// A consumer group.
+/// A consumer or share group.
 #[derive(Clone, Serialize, ToSchema)]
 struct GroupSummary {
     /// Its id.
     group: String,
-    /// `classic` or `consumer` (KIP-848).
+    /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
     r#type: String,
     /// Stable, Empty, PreparingRebalance, ...
     state: String,
 }
 
-/// Consumer groups by id.
+/// Consumer and share groups by id.
 #[utoipa::path(
     get, path = "/v1/groups", tag = "groups", params(Paging),
     responses((status = 200, body = Page<GroupSummary>), (status = 400, body = ErrorBody))
@@ -58,20 +63,20 @@ async fn list(kafka: &Kafka) -> Result<Vec<GroupSummary>, Problem> {
     Ok(groups)
 }
 
-/// A consumer group in detail.
+/// A consumer or share group in detail.
 #[derive(Serialize, ToSchema)]
 struct GroupDetail {
     /// Its id.
     group: String,
-    /// `classic` or `consumer` (KIP-848).
+    /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
     r#type: String,
     /// Stable, Empty, PreparingRebalance, ...
     state: String,
-    /// Records between committed offsets and ends, of all partitions.
+    /// Records between committed offsets and ends, of all partitions; for a share group those that it is not done with.
     lag: i64,
     /// Who is in it.
     members: Vec<Member>,
-    /// Partitions with a committed offset or an owner.
+    /// Partitions with an offset or a reader.
     partitions: Vec<Lag>,
 }
 
@@ -97,14 +102,14 @@ struct Lag {
     topic: String,
     /// The partition.
     partition: i32,
-    /// The offset to read next; none before the first commit.
+    /// The offset to read next, none before the first commit; for a share group the first that it is not done with.
     committed: Option<i64>,
     /// The high watermark.
     end: Option<i64>,
-    /// How many offsets are between the two.
+    /// How many offsets are between the two; for a share group only those that it is not done with.
     lag: Option<i64>,
-    /// Id of the member that reads it.
-    member: Option<String>,
+    /// Ids of the members that read it: more than one only in a share group.
+    members: Vec<String>,
 }
 
 type Partition = (String, i32);
@@ -112,6 +117,14 @@ type Partition = (String, i32);
 struct Described {
     state: String,
     members: Vec<(Member, Vec<Partition>)>,
+}
+
+/// How far a group says it is in a partition.
+#[derive(Clone, Copy)]
+struct Reached {
+    offset: i64,
+    /// What is left to do, where that is not just what follows.
+    lag: Option<i64>,
 }
 
 /// One group: members, committed offsets, ends and lag.
@@ -125,15 +138,18 @@ async fn group(State(kafka): State<Kafka>, Path(group): Path<String>) -> Result<
     let summary = summary.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
     let described = match summary.r#type.as_str() {
         "consumer" => consumer(&kafka, &group).await?,
+        "share" => share(&kafka, &group).await?,
         _ => classic(&kafka, &group).await?,
     };
-    let committed = committed(&kafka, &group).await?;
-    let owners: BTreeMap<&Partition, &str> = described
-        .members
-        .iter()
-        .flat_map(|(member, assigned)| assigned.iter().map(|partition| (partition, member.id.as_str())))
-        .collect();
-    let all: BTreeSet<&Partition> = committed.keys().chain(owners.keys().copied()).collect();
+    let reached = match summary.r#type.as_str() {
+        "share" => shared(&kafka, &group).await?,
+        _ => committed(&kafka, &group).await?,
+    };
+    let mut readers: BTreeMap<&Partition, Vec<&str>> = BTreeMap::new();
+    for (member, assigned) in &described.members {
+        assigned.iter().for_each(|partition| readers.entry(partition).or_default().push(&member.id));
+    }
+    let all: BTreeSet<&Partition> = reached.keys().chain(readers.keys().copied()).collect();
     let mut ends = BTreeMap::new();
     for topic in all.iter().map(|(topic, _)| topic).collect::<BTreeSet<_>>() {
         let partitions = all.iter().filter(|(other, _)| other == topic).map(|(_, partition)| *partition);
@@ -143,14 +159,15 @@ async fn group(State(kafka): State<Kafka>, Path(group): Path<String>) -> Result<
         }
     }
     let lag = |at: &Partition| {
-        let (committed, end) = (committed.get(at).copied(), ends.get(at).copied());
+        let (reached, end) = (reached.get(at), ends.get(at).copied());
+        let members: Vec<String> = readers.get(at).into_iter().flatten().map(|member| (*member).to_owned()).collect();
         Lag {
             topic: at.0.clone(),
             partition: at.1,
-            committed,
+            committed: reached.map(|reached| reached.offset),
             end,
-            lag: committed.zip(end).map(|(committed, end)| (end - committed).max(0)),
-            member: owners.get(at).map(|member| (*member).to_owned()),
+            lag: reached.zip(end).map(|(reached, end)| reached.lag.unwrap_or((end - reached.offset).max(0))),
+            members,
         }
     };
     let partitions: Vec<Lag> = all.iter().map(|at| lag(at)).collect();
@@ -232,7 +249,50 @@ async fn consumer(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
     Ok(Described { state: found.group_state.to_string(), members: members.collect() })
 }
 
-async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, i64>, Problem> {
+async fn share(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
+    let request = ShareGroupDescribeRequest::default().with_group_ids(vec![group_id(group)]);
+    let response: ShareGroupDescribeResponse = kafka.ask(ApiKey::ShareGroupDescribe, request).await?;
+    let found = response.groups.into_iter().next();
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    check(found.error_code, found.error_message.as_deref(), || format!("group \"{group}\""))?;
+    let members = found.members.into_iter().map(|member| {
+        let topics = member.assignment.topic_partitions.into_iter();
+        let assigned: Vec<Partition> = topics
+            .flat_map(|topic| topic.partitions.into_iter().map(move |index| (topic.topic_name.to_string(), index)))
+            .collect();
+        let shown = Member {
+            id: member.member_id.to_string(),
+            instance: None,
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assigned: named(&assigned),
+        };
+        (shown, assigned)
+    });
+    Ok(Described { state: found.group_state.to_string(), members: members.collect() })
+}
+
+/// Where a share group starts in its partitions.
+async fn shared(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, Reached>, Problem> {
+    let asked = DescribeShareGroupOffsetsRequestGroup::default().with_group_id(group_id(group)).with_topics(None);
+    let request = kafka_protocol::messages::DescribeShareGroupOffsetsRequest::default().with_groups(vec![asked]);
+    let request = DescribeShareGroupOffsetsRequest(request);
+    let response: DescribeShareGroupOffsetsResponse = kafka.ask(ApiKey::DescribeShareGroupOffsets, request).await?;
+    let mut reached = BTreeMap::new();
+    for found in response.groups {
+        check(found.error_code, found.error_message.as_deref(), || format!("group \"{group}\""))?;
+        for topic in found.topics {
+            let known = topic.partitions.iter().filter(|partition| partition.start_offset >= 0);
+            reached.extend(known.map(|at| {
+                let lag = Some(at.lag).filter(|lag| *lag >= 0);
+                ((topic.name.to_string(), at.index), Reached { offset: at.start_offset, lag })
+            }));
+        }
+    }
+    Ok(reached)
+}
+
+async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, Reached>, Problem> {
     let asked =
         OffsetFetchRequestGroup::default().with_group_id(group_id(group)).with_member_epoch(-1).with_topics(None);
     let request = OffsetFetchRequest::default().with_groups(vec![asked]);
@@ -242,7 +302,10 @@ async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, i64
         check(found.error_code, None, || format!("group \"{group}\""))?;
         for topic in found.topics {
             let known = topic.partitions.iter().filter(|partition| partition.committed_offset >= 0);
-            committed.extend(known.map(|at| ((topic.name.to_string(), at.partition_index), at.committed_offset)));
+            committed.extend(known.map(|at| {
+                let reached = Reached { offset: at.committed_offset, lag: None };
+                ((topic.name.to_string(), at.partition_index), reached)
+            }));
         }
     }
     Ok(committed)

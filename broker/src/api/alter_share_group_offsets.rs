@@ -8,6 +8,7 @@ use krocket_protocol::ErrorCode;
 use krocket_stack::Head;
 use uuid::Uuid;
 
+use super::groups::code_of;
 use super::reply::text;
 use crate::Broker;
 
@@ -41,27 +42,23 @@ pub(crate) async fn handle(
         }
     };
     let mut results = results.into_iter();
-    let topic = |(topic, id): (_, &Option<(Uuid, i32)>)| {
-        let topic: &kafka_protocol::messages::alter_share_group_offsets_request::AlterShareGroupOffsetsRequestTopic =
-            topic;
-        let partition = |index: i32| {
-            let answer = AlterShareGroupOffsetsResponsePartition::default().with_partition_index(index);
+    let mut responses = Vec::with_capacity(request.topics.len());
+    for (topic, id) in request.topics.into_iter().zip(ids) {
+        let mut partition = |index: i32| {
             let result = match id {
-                Some((_, count)) if (0..*count).contains(&index) => {
+                Some((_, count)) if (0..count).contains(&index) => {
                     results.next().unwrap_or(Err(ErrorCode::UnknownServerError))
                 }
                 _ => Err(ErrorCode::UnknownTopicOrPartition),
             };
-            match result {
-                Ok(()) => answer,
-                Err(code) => answer.with_error_code(code.code()).with_error_message(Some(text(&code.to_string()))),
-            }
+            let answer = AlterShareGroupOffsetsResponsePartition::default().with_partition_index(index);
+            answer.with_error_code(code_of(result))
         };
-        AlterShareGroupOffsetsResponseTopic::default()
-            .with_topic_name(topic.topic_name.clone())
-            .with_topic_id(id.map(|(id, _)| id).unwrap_or_default())
-            .with_partitions(topic.partitions.iter().map(|p| p.partition_index).map(partition).collect())
-    };
-    let responses = request.topics.iter().zip(&ids).map(topic).collect();
+        let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
+        let answer = AlterShareGroupOffsetsResponseTopic::default()
+            .with_topic_name(topic.topic_name)
+            .with_topic_id(id.map(|(id, _)| id).unwrap_or_default());
+        responses.push(answer.with_partitions(partitions));
+    }
     AlterShareGroupOffsetsResponse::default().with_responses(responses)
 }

@@ -27,13 +27,12 @@ pub(crate) async fn handle(
         Ok(deleted) => {
             let responses = request.topics.into_iter().zip(ids).map(|(topic, id)| {
                 let answer = DeleteShareGroupOffsetsResponseTopic::default().with_topic_name(topic.topic_name);
-                let unknown = ErrorCode::UnknownTopicOrPartition;
-                let why = match id {
-                    Some(id) if deleted.contains(&id) => return answer.with_topic_id(id),
-                    Some(_) => "There is no offset information to delete.".to_owned(),
-                    None => unknown.to_string(),
-                };
-                answer.with_error_code(unknown.code()).with_error_message(Some(text(&why)))
+                let unknown = answer.clone().with_error_code(ErrorCode::UnknownTopicOrPartition.code());
+                match id {
+                    Some(id) if deleted.contains(&id) => answer.with_topic_id(id),
+                    Some(_) => unknown.with_error_message(Some(text("There is no offset information to delete."))),
+                    None => unknown,
+                }
             });
             DeleteShareGroupOffsetsResponse::default().with_responses(responses.collect())
         }

@@ -31,7 +31,6 @@ fn describe(broker: &Broker, group: DescribeShareGroupOffsetsRequestGroup) -> De
         Ok(offsets) => offsets,
         Err(code) => {
             described.error_code = code.code();
-            described.error_message = Some(text(&code.to_string()));
             return described;
         }
     };

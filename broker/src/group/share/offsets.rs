@@ -1,5 +1,7 @@
 //! The start offsets of a share group's partitions, for administrators.
 
+use std::collections::HashSet;
+
 use krocket_protocol::ErrorCode;
 use uuid::Uuid;
 
@@ -9,9 +11,16 @@ use crate::group::error::Refusal;
 use crate::group::state::{GroupState, Kind};
 
 impl Coordinator {
-    /// Every partition that the group has state of; none for a group that is not there.
+    /// Every partition that the group has state of, or that its members read; none for a group that is not there.
     pub fn share_offsets(&self, group: &str) -> Result<Vec<ShareOffset>, ErrorCode> {
-        self.share_state()?.offsets(group)
+        let mut offsets = self.share_state()?.offsets(group)?;
+        let known: HashSet<(Uuid, i32)> = offsets.iter().map(|offset| (offset.topic, offset.partition)).collect();
+        for topic in self.share_subscribed(group) {
+            let partitions = 0..self.topics().partitions(topic).unwrap_or(0);
+            let new = partitions.filter(|partition| !known.contains(&(topic, *partition)));
+            offsets.extend(new.map(|partition| ShareOffset { topic, partition, start: None, lag: None }));
+        }
+        Ok(offsets)
     }
 
     /// AlterShareGroupOffsets: one result per partition, in order. The group comes into being if it has to.
@@ -35,7 +44,7 @@ impl Coordinator {
                 }
             };
             if !share.members.is_empty() {
-                return Err(ErrorCode::NonEmptyGroup.into());
+                return Err(not_empty());
             }
             share.bump_epoch(ctx);
             if let Some(share) = new {
@@ -52,7 +61,7 @@ impl Coordinator {
     pub async fn delete_share_offsets(&self, group: &str, topics: &[Uuid]) -> Result<(), Refusal> {
         check_group_id(group)?;
         if !self.read_share(group, |share| share.members.is_empty())? {
-            return Err(ErrorCode::NonEmptyGroup.into());
+            return Err(not_empty());
         }
         Ok(self.share_state()?.delete_topics(group, topics).await?)
     }
@@ -68,4 +77,8 @@ impl Coordinator {
             _ => Ok(()),
         }
     }
+}
+
+fn not_empty() -> Refusal {
+    Refusal::new(ErrorCode::NonEmptyGroup, "The group is not empty.")
 }
