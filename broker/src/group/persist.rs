@@ -1,8 +1,10 @@
 //! Groups and offsets as rows of the log's tables.
 //!
-//! A key is the group id with its length, then what it is: `c` a classic group (one row), `g` a consumer group's epochs,
-//! `m` + member id one of its members; `s` a share group's epochs, `h` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
+//! A key is the group id with its length, then what it is: `c` a classic group, `k` + member id one of its members; `g` a
+//! consumer group's epochs, `m` + member id one of its members; `s` a share group's epochs, `h` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
 //! binary, for there are many (see [`super::offsets::Offset`]).
+
+mod classic_rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +20,11 @@ use super::journal::Write;
 use super::share::{self, ShareGroup};
 use crate::log::tables::GROUPS;
 
+use classic_rows::{ClassicMemberRow, ClassicRow};
+pub(super) use classic_rows::{delete_classic, put_classic};
+
 const CLASSIC: u8 = b'c';
+const CLASSIC_MEMBER: u8 = b'k';
 const CONSUMER: u8 = b'g';
 const MEMBER: u8 = b'm';
 const SHARE: u8 = b's';
@@ -62,23 +68,6 @@ pub(crate) fn split_offset_key(rest: &[u8]) -> Option<(&str, i32)> {
 fn put<T: Serialize>(key: Vec<u8>, row: &T) -> Write {
     let value = serde_json::to_vec(row).expect("rows are maps with string keys");
     Write::Put { table: GROUPS, key, value }
-}
-
-pub(super) fn put_classic(group: &str, state: &ClassicGroup, settled: bool) -> Write {
-    let row = ClassicRow {
-        generation: state.generation,
-        protocol_type: state.protocol_type.clone(),
-        protocol_name: state.protocol_name.clone(),
-        leader: state.leader.as_deref().map(str::to_owned),
-        state_since_ms: state.state_since_ms,
-        settled,
-        members: state.members.values().map(ClassicMemberRow::from).collect(),
-    };
-    put(key(group, CLASSIC, ""), &row)
-}
-
-pub(super) fn delete_classic(group: &str) -> Write {
-    Write::Delete { table: GROUPS, key: key(group, CLASSIC, "") }
 }
 
 pub(super) fn put_consumer(group: &str, state: &ConsumerGroup) -> Write {
@@ -136,12 +125,16 @@ pub(super) enum Restored {
 pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> {
     let mut epochs: Option<EpochRow> = None;
     let mut members: Vec<Member> = Vec::new();
-    let mut classic = None;
+    let mut classic: Option<ClassicRow> = None;
+    let mut classic_members: Vec<classic::Member> = Vec::new();
     let mut share: Option<EpochRow> = None;
     let mut share_members: Vec<share::Member> = Vec::new();
     for (rest, value) in rows {
         let read = match rest.first() {
             Some(&CLASSIC) => serde_json::from_slice(value).map(|row: ClassicRow| classic = Some(row)),
+            Some(&CLASSIC_MEMBER) => {
+                serde_json::from_slice(value).map(|row: ClassicMemberRow| classic_members.push(row.into()))
+            }
             Some(&CONSUMER) => serde_json::from_slice(value).map(|row| epochs = Some(row)),
             Some(&MEMBER) => serde_json::from_slice(value).map(|row: MemberRow| members.push(row.into())),
             Some(&SHARE) => serde_json::from_slice(value).map(|row| share = Some(row)),
@@ -163,32 +156,9 @@ pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> 
             let group = ConsumerGroup::restored(row.epoch, row.assignment_epoch, row.metadata_hash, members);
             Some(Restored::Consumer(group))
         }
-        (None, Some(row)) => Some(Restored::Classic(row.into())),
+        (None, Some(row)) => Some(Restored::Classic(row.with(classic_members))),
         (None, None) => None,
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClassicRow {
-    generation: i32,
-    protocol_type: Option<String>,
-    protocol_name: Option<String>,
-    leader: Option<String>,
-    state_since_ms: i64,
-    settled: bool,
-    members: Vec<ClassicMemberRow>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct ClassicMemberRow {
-    id: String,
-    instance_id: Option<String>,
-    client_id: String,
-    client_host: String,
-    rebalance_timeout_ms: i32,
-    session_timeout_ms: i32,
-    protocols: Vec<(String, Hex)>,
-    assignment: Hex,
 }
 
 /// The epochs of a consumer or share group.
@@ -218,48 +188,6 @@ struct MemberRow {
     revoking: BTreeMap<String, Vec<(i32, i32)>>,
     target: PartitionRows,
     classic: Option<(i32, Vec<(String, Hex)>)>,
-}
-
-impl From<&classic::Member> for ClassicMemberRow {
-    fn from(member: &classic::Member) -> Self {
-        ClassicMemberRow {
-            id: member.id.to_string(),
-            instance_id: member.instance_id.as_deref().map(str::to_owned),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            rebalance_timeout_ms: member.rebalance_timeout_ms,
-            session_timeout_ms: member.session_timeout_ms,
-            protocols: hex_protocols(&member.protocols),
-            assignment: Hex(member.assignment.clone()),
-        }
-    }
-}
-
-impl From<ClassicRow> for ClassicGroup {
-    fn from(row: ClassicRow) -> Self {
-        let member = |row: ClassicMemberRow| classic::Member {
-            id: row.id.into(),
-            instance_id: row.instance_id.map(Arc::from),
-            client_id: row.client_id,
-            client_host: row.client_host,
-            rebalance_timeout_ms: row.rebalance_timeout_ms,
-            session_timeout_ms: row.session_timeout_ms,
-            protocols: row.protocols.into_iter().map(|(name, Hex(bytes))| (name, bytes)).collect(),
-            assignment: row.assignment.0,
-            joining: None,
-            syncing: None,
-            is_new: false,
-        };
-        ClassicGroup::restored(
-            row.generation,
-            row.protocol_type,
-            row.protocol_name,
-            row.leader.map(Arc::from),
-            row.members.into_iter().map(member).collect(),
-            row.state_since_ms,
-            row.settled,
-        )
-    }
 }
 
 impl From<&Member> for MemberRow {

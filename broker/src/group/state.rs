@@ -18,7 +18,7 @@ use super::metrics::METRICS;
 use super::offsets::Offsets;
 use super::share::{Beaten, ShareGroup};
 use super::timers::Timer;
-use super::{migrate, persist};
+use super::migrate;
 
 #[derive(Debug)]
 pub(super) enum Kind {
@@ -211,7 +211,7 @@ impl GroupState {
         for member in classic.members.values() {
             ctx.timers.start(Timer::Session(member.id.clone()), ctx.now, member.session_timeout_ms);
         }
-        ctx.writes.push(persist::delete_classic(&ctx.group));
+        classic.unpersist(ctx);
         group.persist_all(ctx);
         self.kind = Kind::Consumer(group);
         Ok(response)
@@ -343,7 +343,7 @@ impl GroupState {
     pub(super) fn forget(&mut self, ctx: &mut Ctx<'_>) {
         let generation = match &self.kind {
             Kind::Classic(group) => {
-                ctx.writes.push(persist::delete_classic(&ctx.group));
+                group.unpersist(ctx);
                 group.generation
             }
             Kind::Consumer(group) => {

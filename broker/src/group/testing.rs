@@ -40,6 +40,8 @@ pub(super) struct Harness {
     pub(super) settings: GroupSettings,
     pub(super) topics: Fixed,
     pub(super) journal: Memory,
+    /// How many rows were written or deleted so far.
+    pub(super) rows_written: usize,
     commits: u64,
 }
 
@@ -53,6 +55,7 @@ impl Harness {
             settings: GroupSettings { initial_rebalance_delay_ms: 0, ..GroupSettings::default() },
             topics: Fixed::of(topics),
             journal: Memory::default(),
+            rows_written: 0,
             commits: 0,
         }
     }
@@ -72,6 +75,7 @@ impl Harness {
         let result = step(&mut self.state, &mut ctx);
         let Ctx { mut writes, offsets, answers, .. } = ctx;
         writes.extend(offsets.iter().map(|change| change.write(GROUP)));
+        self.rows_written += writes.len();
         if !writes.is_empty() {
             self.journal.apply(writes);
         }

@@ -183,7 +183,7 @@ impl ClassicGroup {
 
         match self.state {
             State::Stable if self.select_protocol() == self.protocol_name => {
-                self.persist(ctx, true);
+                self.persist_members(ctx);
                 let mut response = self.joined(&new);
                 if client.version >= SKIP_ASSIGNMENT_VERSION {
                     response.skip_assignment = self.is_leader(&new);

@@ -101,6 +101,8 @@ pub(super) struct ClassicGroup {
     initial_delay_left_ms: i32,
     /// Topics of a consumer group's members, once a generation began.
     subscribed: Option<BTreeSet<String>>,
+    /// The members that have rows in the log.
+    pub(super) rows: BTreeSet<Arc<str>>,
 }
 
 impl ClassicGroup {

@@ -138,8 +138,23 @@ impl ClassicGroup {
         }
     }
 
-    pub(in crate::group) fn persist(&self, ctx: &mut Ctx<'_>, settled: bool) {
-        let write = persist::put_classic(&ctx.group, self, settled);
-        ctx.writes.push(write);
+    /// Writes the group with all its members.
+    pub(in crate::group) fn persist(&mut self, ctx: &mut Ctx<'_>, settled: bool) {
+        self.write(ctx, settled, true);
+    }
+
+    /// Writes the group, who came and who is gone: nothing else has changed.
+    pub(super) fn persist_members(&mut self, ctx: &mut Ctx<'_>) {
+        self.write(ctx, true, false);
+    }
+
+    fn write(&mut self, ctx: &mut Ctx<'_>, settled: bool, all: bool) {
+        let mut rows = std::mem::take(&mut self.rows);
+        ctx.writes.extend(persist::put_classic(&ctx.group, self, settled, &mut rows, all));
+        self.rows = rows;
+    }
+
+    pub(in crate::group) fn unpersist(&self, ctx: &mut Ctx<'_>) {
+        ctx.writes.extend(persist::delete_classic(&ctx.group, &self.rows));
     }
 }

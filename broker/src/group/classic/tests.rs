@@ -315,6 +315,36 @@ fn a_static_member_that_restarts_takes_its_place_without_a_rebalance() {
 }
 
 #[test]
+fn a_static_member_that_restarts_costs_the_same_in_a_group_of_any_size() {
+    const INSTANCES: [&str; 5] = ["i0", "i1", "i2", "i3", "i4"];
+    let mut group = Harness::new(&[]);
+    group.settings.initial_rebalance_delay_ms = 300;
+    let join = |instance| Join { instance: Some(instance), ..Join::default() };
+    let answers = INSTANCES.map(|instance| group.join(&join(instance)));
+    group.advance(600);
+    let ids = answers.map(|answer| now(answer).member_id.to_string());
+    let leader = group.classic().leader.clone().expect("a leader");
+    let assignments: Vec<(&str, &[u8])> = ids.iter().map(|id| (&**id, &b"mine"[..])).collect();
+    let _ = now(group.sync(&leader, 1, &assignments));
+
+    let before = group.rows_written;
+    let second = now(group.join(&join("i3")));
+    assert_eq!(group.rows_written - before, 3, "the group, who is gone, who came");
+    let members = group.classic().members.keys().cloned().collect::<Vec<_>>();
+    group.restart();
+    assert_eq!(group.classic().members.keys().cloned().collect::<Vec<_>>(), members);
+    assert_eq!((group.classic().state, group.classic().generation), (State::Stable, 1));
+    assert_eq!(now(group.sync(&second.member_id, 1, &[])).assignment, "mine");
+
+    // Nothing stays in the log once all are gone.
+    for instance in INSTANCES {
+        assert_eq!(group.leave(&[("", Some(instance))]), [Ok(())]);
+    }
+    group.step(|state, ctx| state.forget(ctx));
+    assert!(group.journal.tables.lock().is_empty(), "{:?}", group.journal.tables.lock().keys());
+}
+
+#[test]
 fn a_static_member_fences_its_double_that_waits() {
     let mut group = Harness::new(&[]);
     group.settings.initial_rebalance_delay_ms = 300;
