@@ -204,10 +204,14 @@ impl ClassicGroup {
 
     /// The protocol that all speak and most put first. None without members.
     pub(super) fn select_protocol(&self) -> Option<String> {
-        let common = |name: &str| self.members.values().all(|member| member.speaks(name));
+        // What all speak, the first does: looked for once, for a group may have thousands of members.
+        let first = self.members.values().next()?;
+        let names = first.protocols.iter().map(|(name, _)| name);
+        let common: Vec<&String> =
+            names.filter(|name| self.members.values().all(|member| member.speaks(name))).collect();
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            if let Some((name, _)) = member.protocols.iter().find(|(name, _)| common(name)) {
+            if let Some((name, _)) = member.protocols.iter().find(|(name, _)| common.contains(&name)) {
                 *votes.entry(name).or_default() += 1;
             }
         }
