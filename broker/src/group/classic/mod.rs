@@ -5,6 +5,8 @@ mod members;
 mod rebalance;
 mod sync;
 #[cfg(test)]
+mod static_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
