@@ -72,6 +72,8 @@ impl Handler for Broker {
                 ApiKey::EndTxn => answer(request, |h, m| api::end_txn::handle(self, h, m)).await,
                 ApiKey::WriteTxnMarkers => answer(request, |h, m| api::write_txn_markers::handle(self, h, m)).await,
                 ApiKey::TxnOffsetCommit => answer(request, |h, m| api::txn_offset_commit::handle(self, h, m)).await,
+                ApiKey::ShareFetch => api::share_fetch::handle(self, request).await,
+                ApiKey::ShareAcknowledge => answer(request, |h, m| api::share_acknowledge::handle(self, h, m)).await,
                 ApiKey::DescribeTransactions => {
                     answer(request, |h, m| api::describe_transactions::handle(self, h, m)).await
                 }

@@ -8,6 +8,7 @@ pub mod group;
 pub mod log;
 pub mod settings;
 pub mod topics;
+mod share;
 mod txn;
 
 mod cluster;
@@ -55,6 +56,7 @@ pub struct Broker {
     sessions: fetch_session::Sessions,
     producer_ids: Arc<producer_ids::ProducerIds>,
     transactions: Arc<txn::Transactions>,
+    shares: Arc<share::Shares>,
 }
 
 impl Broker {
@@ -68,6 +70,7 @@ impl Broker {
         let groups = group::open(&log, &topics, &configs)?;
         let producer_ids = Arc::new(producer_ids::ProducerIds::default());
         let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
+        let shares = share::Shares::open(&log, &topics, &configs)?;
         let broker = Arc::new(Broker {
             settings,
             cluster_id,
@@ -78,6 +81,7 @@ impl Broker {
             sessions: fetch_session::Sessions::default(),
             producer_ids,
             transactions,
+            shares,
         });
         tokio::runtime::Handle::current().block_on(broker.topics.finish_deletions())?;
         let weak = Arc::downgrade(&broker);

@@ -38,7 +38,7 @@ pub use error::Refusal;
 pub use journal::{Journal, JournalError, Rows, Write};
 pub use offsets::Offset;
 pub(crate) use offsets::OffsetChange;
-pub(crate) use persist::{offset_key, split_key, split_offset_key};
+pub(crate) use persist::{offset_key, prefix as group_prefix, split_key, split_offset_key};
 pub use open::open;
 pub use share::{ShareOffset, ShareState};
 pub use settings::{GroupSettings, MigrationPolicy};

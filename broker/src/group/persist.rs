@@ -31,7 +31,7 @@ const SHARE: u8 = b's';
 const SHARE_MEMBER: u8 = b'h';
 
 /// What every key of a group starts with.
-pub(super) fn prefix(group: &str) -> Vec<u8> {
+pub(crate) fn prefix(group: &str) -> Vec<u8> {
     let mut key = Vec::with_capacity(group.len() + 8);
     key.extend((group.len() as u32).to_be_bytes());
     key.extend(group.as_bytes());

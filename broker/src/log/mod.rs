@@ -53,7 +53,7 @@ pub use clock::Clock;
 pub use error::{AppendError, StorageError};
 pub use partition::{Partition, PartitionId};
 pub use producers::{ProducerView, SequenceError};
-pub use read::{MAX_DECOMPRESSED, Range, TimedOffset};
+pub use read::{Batches, MAX_DECOMPRESSED, Range, TimedOffset};
 pub use watch::Watch;
 
 use housekeeping::Stopping;

@@ -26,3 +26,5 @@ pub const TXN_ABORTED: u8 = 11;
 pub const TXNS: u8 = 12;
 /// (producer id, group, topic, partition) -> offset to be committed with the producer's open transaction.
 pub const TXN_OFFSETS: u8 = 13;
+/// (share group, partition) -> where it starts; with an offset, -> a run of records and where they stand.
+pub const SHARES: u8 = 14;

@@ -81,6 +81,15 @@ pub struct BatchHeader {
 impl BatchHeader {
     /// Reads the header at the front of `bytes`; checks the length and the magic, not the CRC.
     pub fn read(bytes: &[u8]) -> Result<Self, BatchError> {
+        let header = Self::read_alone(bytes)?;
+        if bytes.len() < header.len {
+            return Err(BatchError::Short { length: header.len, available: bytes.len() });
+        }
+        Ok(header)
+    }
+
+    /// Reads a header; the rest of the batch may be elsewhere.
+    pub fn read_alone(bytes: &[u8]) -> Result<Self, BatchError> {
         let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
             return Err(BatchError::Short { length: HEADER_LEN, available: bytes.len() });
         };
@@ -93,9 +102,6 @@ impl BatchHeader {
             return Err(BatchError::Invalid("the batch's length is shorter than its header"));
         }
         let len = length as usize + LENGTH_OVERHEAD;
-        if bytes.len() < len {
-            return Err(BatchError::Short { length: len, available: bytes.len() });
-        }
         Ok(BatchHeader {
             base_offset: i64::from_be_bytes(field(header, 0)),
             len,
