@@ -7,6 +7,7 @@ use bytes::Bytes;
 use krocket_protocol::StrBytes;
 use krocket_protocol::chunk::FileSlice;
 use krocket_stack::ledger::{Fate, PartitionInfo, StoredBatch, TopicInfo, Watching};
+use krocket_stack::share::ShareRules;
 use krocket_stack::{BoxFuture, Ledger, LedgerError, Row, Written};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -44,6 +45,10 @@ impl Broker {
 }
 
 impl Ledger for Broker {
+    fn set_share_rules(&self, rules: Arc<dyn ShareRules>) {
+        self.shares.set_rules(rules);
+    }
+
     fn now_ms(&self) -> i64 {
         self.log.clock().now_ms()
     }

@@ -71,6 +71,7 @@ impl Broker {
         let producer_ids = Arc::new(producer_ids::ProducerIds::default());
         let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
         let shares = share::Shares::open(&log, &topics, &configs)?;
+        groups.set_share_state(shares.clone());
         let broker = Arc::new(Broker {
             settings,
             cluster_id,

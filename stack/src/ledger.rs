@@ -5,6 +5,8 @@
 //! implements: it finds what [`Notes`](crate::notes::Notes) left behind. All calls but the ones that return a future
 //! may block on the disk for the time of a read.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use krocket_protocol::StrBytes;
 use thiserror::Error;
@@ -13,6 +15,7 @@ use uuid::Uuid;
 
 use crate::handler::BoxFuture;
 use crate::notes::{Row, Written};
+use crate::share::ShareRules;
 
 /// Names a partition in rows: four bytes big-endian, never used again after a deletion.
 pub type PartitionId = u32;
@@ -111,6 +114,9 @@ pub trait Watching: Send {
 pub trait Ledger: Send + Sync + 'static {
     /// Now, epoch ms, by the backend's clock.
     fn now_ms(&self) -> i64;
+
+    /// Has share groups follow these rules where their own configs say nothing.
+    fn set_share_rules(&self, rules: Arc<dyn ShareRules>);
 
     /// A topic by name.
     fn topic(&self, name: &str) -> Option<TopicInfo>;

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod notes;
 pub mod produce;
 pub mod request;
+pub mod share;
 
 pub use body::{Body, Message};
 pub use connection::Connection;

@@ -96,7 +96,7 @@ pub(super) fn owner(
 ) -> Result<(String, String), ErrorCode> {
     let group = group.filter(|group| !group.is_empty()).ok_or(ErrorCode::InvalidRequest)?;
     let member = member.filter(|member| !member.is_empty()).ok_or(ErrorCode::InvalidRequest)?;
-    // broker.groups.share_member(group, member)?;
+    broker.groups.share_member(group, member)?;
     Ok((group.to_owned(), member.to_owned()))
 }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 pub use broker::BrokerConfig;
 pub use group::GroupConfig;
-pub use share::ShareConfig;
+pub use share::{Backoff, OffsetReset, ShareConfig};
 pub use state::{Configs, Owner};
 pub use topic::TopicConfig;
 pub use value::{Kind, Value};

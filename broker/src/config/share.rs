@@ -49,6 +49,8 @@ pub struct ShareConfig {
     pub record_lock_duration_ms: i32,
     /// share.delivery.count.limit
     pub delivery_count_limit: i32,
+    /// True where that was set for this very group.
+    pub delivery_count_limit_is_set: bool,
     /// share.partition.max.record.locks
     pub partition_max_record_locks: i32,
     /// share.auto.offset.reset
@@ -86,6 +88,7 @@ impl ShareConfig {
         let text = |name: &str| Some(value(name).to_string()).filter(|text| !text.is_empty());
         ShareConfig {
             record_lock_duration_ms: number("share.record.lock.duration.ms", broker.share_record_lock_duration_ms),
+            delivery_count_limit_is_set: set("share.delivery.count.limit").is_some(),
             delivery_count_limit: number("share.delivery.count.limit", broker.share_delivery_count_limit),
             partition_max_record_locks: number(
                 "share.partition.max.record.locks",

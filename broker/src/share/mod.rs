@@ -10,16 +10,20 @@ mod piece;
 mod policy;
 mod rows;
 mod session;
+mod state;
 mod take;
 mod wait;
 mod watchman;
 mod window;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use krocket_protocol::ErrorCode;
+use krocket_stack::BoxFuture;
+use krocket_stack::share::ShareRules;
+use parking_lot::RwLock;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -30,7 +34,7 @@ pub(crate) use session::{Asked, FINAL_EPOCH, INITIAL_EPOCH, Sessions, Turn};
 
 use crate::config::Configs;
 use crate::log::{Log, PartitionId, StorageError, tables};
-use crate::topics::Topics;
+use crate::topics::{Forget, Topics};
 use partition::SharePartition;
 use rows::Row;
 use window::{Run, Window};
@@ -41,6 +45,7 @@ pub(crate) struct Shares {
     topics: Topics,
     configs: Arc<Configs>,
     groups: DashMap<String, Arc<ShareGroup>>,
+    rules: RwLock<Option<Arc<dyn ShareRules>>>,
     pub(crate) sessions: Sessions,
 }
 
@@ -71,6 +76,7 @@ impl Shares {
             topics: topics.clone(),
             configs: configs.clone(),
             groups: DashMap::new(),
+            rules: RwLock::default(),
             sessions: Sessions::default(),
         });
         let mut found: HashMap<(String, PartitionId), (Option<i64>, Vec<(i64, Run)>)> = HashMap::new();
@@ -93,13 +99,19 @@ impl Shares {
             }
         }
         tracing::info!(groups = shares.groups.len(), "share groups loaded");
+        topics.add_forget(Arc::new(Forgetter(Arc::downgrade(&shares))));
         tokio::spawn(watchman::watch(Arc::downgrade(&shares)));
         Ok(shares)
     }
 
     /// The configs that a group follows.
     pub(crate) fn policy(&self, group: &str) -> Policy {
-        Policy::of(&self.configs, group)
+        Policy::new(group, self.configs.share(group), self.rules.read().clone())
+    }
+
+    /// Has groups follow these rules where their configs say nothing.
+    pub(crate) fn set_rules(&self, rules: Arc<dyn ShareRules>) {
+        *self.rules.write() = Some(rules);
     }
 
     fn group(&self, id: &str) -> Arc<ShareGroup> {
@@ -162,6 +174,18 @@ impl Shares {
         if let Some(group) = self.groups.get(group) {
             group.changed.notify_waiters();
         }
+    }
+}
+
+struct Forgetter(Weak<Shares>);
+
+impl Forget for Forgetter {
+    fn forget<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if let Some(shares) = self.0.upgrade() {
+                shares.forget_topic(topic).await;
+            }
+        })
     }
 }
 

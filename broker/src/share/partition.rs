@@ -6,9 +6,10 @@ use krocket_protocol::ErrorCode;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use super::policy::{Policy, Reset};
+use super::policy::Policy;
 use super::rows;
 use super::window::{Cause, Delivered, Rules, Run, State, Verdict, Window};
+use crate::config::OffsetReset;
 use crate::log::{Committing, Durability, Log, Partition, StorageError, Write};
 
 /// A partition that a share group reads.
@@ -73,10 +74,10 @@ impl SharePartition {
         let partition = &self.partition;
         let end = if policy.read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
         let start = match policy.reset {
-            Reset::Latest => end,
-            Reset::Earliest => partition.log_start(),
-            Reset::ByDuration(ms) => {
-                let (log, partition, from) = (log.clone(), partition.clone(), log.clock().now_ms().saturating_sub(ms));
+            OffsetReset::Latest => end,
+            OffsetReset::Earliest => partition.log_start(),
+            OffsetReset::ByDuration(age) => {
+                let (log, partition, from) = (log.clone(), partition.clone(), log.clock().now_ms().saturating_sub_unsigned(age.as_millis() as u64));
                 let found = tokio::task::spawn_blocking(move || log.offset_for_timestamp(&partition, from)).await;
                 found.unwrap_or(Ok(None))?.map_or(end, |found| found.offset)
             }
@@ -141,7 +142,7 @@ impl SharePartition {
         step: impl FnOnce(&mut Window, &Rules<'_>) -> R,
     ) -> (Option<R>, Option<Committing>) {
         let now_ms = log.clock().now_ms();
-        let backoff = |deliveries| policy.backoff.after(deliveries);
+        let backoff = |deliveries| policy.backoff_ms(deliveries);
         let rules = Rules {
             now_ms,
             limit: policy.limit,

@@ -1,80 +1,91 @@
-//! What the configs say of one share group.
+//! What holds for one share group: its configs, and where they say nothing, what krocket's rules say.
 
-/// Where a group begins in a partition that it has not read yet (`share.auto.offset.reset`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reset {
-    /// What comes from now on.
-    Latest,
-    /// What there is.
-    Earliest,
-    /// What is at most so old, ms.
-    ByDuration(i64),
-}
+use std::sync::Arc;
+use std::time::Duration;
 
-/// How long a record waits that comes back.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Backoff {
-    /// Not at all, as in Kafka.
-    None,
-    /// After each delivery another wait, ms; the last one repeats.
-    Steps(Vec<i64>),
-}
+use krocket_stack::share::{RecordFilter, ShareRules};
 
-impl Backoff {
-    /// The wait after so many deliveries, ms.
-    pub(super) fn after(&self, deliveries: u32) -> i64 {
-        match self {
-            Backoff::None => 0,
-            Backoff::Steps(steps) => {
-                let index = (deliveries.max(1) as usize - 1).min(steps.len().saturating_sub(1));
-                steps.get(index).copied().unwrap_or_default()
-            }
-        }
-    }
-}
+use crate::config::{Backoff, OffsetReset, ShareConfig};
 
 /// The configs that a share group follows.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 pub(crate) struct Policy {
     /// `share.record.lock.duration.ms`
     pub(crate) lock_ms: i64,
     /// `share.delivery.count.limit`
-    pub(crate) limit: u32,
+    pub(super) limit: u32,
     /// `share.partition.max.record.locks`
-    pub(crate) max_locks: i64,
+    pub(super) max_locks: i64,
     /// `share.auto.offset.reset`
-    pub(crate) reset: Reset,
+    pub(super) reset: OffsetReset,
     /// `share.isolation.level` is `read_committed`
-    pub(crate) read_committed: bool,
+    pub(super) read_committed: bool,
     /// `share.renew.acknowledge.enable`
-    pub(crate) renewals: bool,
-    /// `krocket.retry.backoff`
-    pub(crate) backoff: Backoff,
-    /// `errors.deadletterqueue.topic.name`
-    pub(crate) dead_letters: Option<String>,
-    /// `errors.deadletterqueue.copy.record.enable`
-    pub(crate) copies: bool,
+    pub(super) renewals: bool,
+    /// `errors.deadletterqueue.topic.name`, or krocket's own
+    pub(super) dead_letters: Option<String>,
+    /// `errors.deadletterqueue.copy.record.enable`; krocket's own have copies
+    pub(super) copies: bool,
+    /// What the group wants to see of a topic.
+    pub(super) sight: Sight,
+    backoff: Backoff,
+    group: Arc<str>,
+    rules: Option<Arc<dyn ShareRules>>,
+}
+
+/// What depends on the records themselves.
+#[derive(Clone, Default)]
+pub(super) struct Sight {
+    /// `krocket.filter`
+    pub(super) filter: Option<Arc<dyn RecordFilter>>,
+    /// `krocket.share.key.order`
+    pub(super) key_order: bool,
+    /// `krocket.share.priority.header`
+    pub(super) priority: Option<String>,
+}
+
+impl Sight {
+    /// True where one record is as good as another.
+    pub(super) fn is_plain(&self) -> bool {
+        self.filter.is_none() && !self.key_order && self.priority.is_none()
+    }
 }
 
 impl Policy {
     /// What holds for a group.
-    pub(crate) fn of(_configs: &crate::config::Configs, _group: &str) -> Self {
-        Policy { reset: Reset::Earliest, ..Policy::default() }
-    }
-}
-
-impl Default for Policy {
-    fn default() -> Self {
+    pub(super) fn new(group: &str, config: ShareConfig, rules: Option<Arc<dyn ShareRules>>) -> Self {
+        let own_topic = || rules.as_ref()?.dead_letter_topic(group);
+        let rule_limit = rules.as_ref().and_then(|rules| rules.delivery_limit(group));
+        let limit = if config.delivery_count_limit_is_set { None } else { rule_limit };
+        let filter = config.filter.as_deref().and_then(|text| match rules.as_ref()?.filter(text) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                tracing::error!(group, error, "the group's filter cannot be read: it gets every record");
+                None
+            }
+        });
         Policy {
-            lock_ms: 30_000,
-            limit: 5,
-            max_locks: 2000,
-            reset: Reset::Latest,
-            read_committed: false,
-            renewals: true,
-            backoff: Backoff::None,
-            dead_letters: None,
-            copies: false,
+            lock_ms: config.record_lock_duration_ms.into(),
+            limit: limit.unwrap_or_else(|| config.delivery_count_limit.unsigned_abs()),
+            max_locks: config.partition_max_record_locks.into(),
+            reset: config.auto_offset_reset,
+            read_committed: config.read_committed,
+            renewals: config.renew_acknowledge,
+            copies: config.dlq_copy_record || config.dlq_topic.is_none(),
+            dead_letters: config.dlq_topic.or_else(own_topic),
+            sight: Sight { filter, key_order: config.key_order, priority: config.priority_header },
+            backoff: config.retry_backoff,
+            group: group.into(),
+            rules,
         }
+    }
+
+    /// The wait after so many deliveries, ms.
+    pub(super) fn backoff_ms(&self, deliveries: u32) -> i64 {
+        let wait = match (&self.backoff, &self.rules) {
+            (Backoff::None, Some(rules)) => rules.backoff(&self.group, deliveries).unwrap_or(Duration::ZERO),
+            (backoff, _) => backoff.after(deliveries),
+        };
+        i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
     }
 }
