@@ -7,4 +7,5 @@ pub mod logging;
 pub mod reload;
 pub mod server;
 pub mod settings;
+mod share_rules;
 pub mod stack;

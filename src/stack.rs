@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::share_rules::FeatureRules;
+
 /// A backend with the features round it.
 pub struct Features {
     /// What clients talk to.
@@ -30,6 +32,7 @@ impl Features {
     /// Puts the features round a backend, innermost first, and starts their workers.
     pub fn start(backend: Arc<dyn Handler>, ledger: Arc<dyn Ledger>, rules: Live) -> Self {
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
+        ledger.set_share_rules(Arc::new(FeatureRules::new(rules.clone())));
         let lookup = Lookup::new(ledger.clone(), backend.clone(), rules.clone());
         workers.spawn(lookup.clone().run(stop.clone()));
         // Below what parks, so that what is delivered is indexed as well.

@@ -342,6 +342,12 @@ impl Rules {
     pub fn retry(&self, group: &str) -> Arc<RetryPolicy> {
         self.groups.get(group)
     }
+
+    /// As [`retry`](Self::retry); `None` where no glob matches.
+    pub fn retry_rule(&self, group: &str) -> Option<Arc<RetryPolicy>> {
+        let found = self.groups.get(group);
+        (!Arc::ptr_eq(&found, &self.groups.fallback)).then_some(found)
+    }
 }
 
 impl From<&Rule> for TopicRules {

@@ -8,8 +8,10 @@ mod bury;
 mod partition;
 mod piece;
 mod policy;
+mod read;
 mod rows;
 mod session;
+mod sieve;
 mod state;
 mod take;
 mod wait;
@@ -109,6 +111,15 @@ impl Shares {
         Policy::new(group, self.configs.share(group), self.rules.read().clone())
     }
 
+    /// Why a filter cannot be a group's.
+    pub(crate) fn check_filter(&self, text: &str) -> Result<(), String> {
+        match &*self.rules.read() {
+            _ if text.is_empty() => Ok(()),
+            Some(rules) => rules.filter(text).map(drop),
+            None => Err("filters are switched off".to_owned()),
+        }
+    }
+
     /// Has groups follow these rules where their configs say nothing.
     pub(crate) fn set_rules(&self, rules: Arc<dyn ShareRules>) {
         *self.rules.write() = Some(rules);
@@ -133,7 +144,7 @@ impl Shares {
                 topic_name: topic.name.clone(),
                 index,
                 partition: partition.clone(),
-                reading: tokio::sync::Mutex::new(()),
+                reading: tokio::sync::Mutex::default(),
                 burying: tokio::sync::Mutex::new(()),
                 window: parking_lot::Mutex::new(None),
             })

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::policy::Policy;
 use super::rows;
+use super::sieve::Sieve;
 use super::window::{Cause, Delivered, Rules, Run, State, Verdict, Window};
 use crate::config::OffsetReset;
 use crate::log::{Committing, Durability, Log, Partition, StorageError, Write};
@@ -21,7 +22,7 @@ pub(crate) struct SharePartition {
     pub(super) index: i32,
     pub(super) partition: Arc<Partition>,
     /// Held by whoever looks for records to hand out.
-    pub(super) reading: tokio::sync::Mutex<()>,
+    pub(super) reading: tokio::sync::Mutex<Sieve>,
     /// Held by whoever writes dead letters.
     pub(super) burying: tokio::sync::Mutex<()>,
     /// `None` until it is decided where the group begins.

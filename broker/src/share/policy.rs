@@ -36,6 +36,8 @@ pub(crate) struct Policy {
 /// What depends on the records themselves.
 #[derive(Clone, Default)]
 pub(super) struct Sight {
+    /// The filter as it was given.
+    pub(super) filter_text: Option<String>,
     /// `krocket.filter`
     pub(super) filter: Option<Arc<dyn RecordFilter>>,
     /// `krocket.share.key.order`
@@ -73,7 +75,7 @@ impl Policy {
             renewals: config.renew_acknowledge,
             copies: config.dlq_copy_record || config.dlq_topic.is_none(),
             dead_letters: config.dlq_topic.or_else(own_topic),
-            sight: Sight { filter, key_order: config.key_order, priority: config.priority_header },
+            sight: Sight { filter_text: config.filter, filter, key_order: config.key_order, priority: config.priority_header },
             backoff: config.retry_backoff,
             group: group.into(),
             rules,

@@ -5,13 +5,17 @@ use std::sync::Arc;
 use krocket_protocol::chunk::Chunk;
 
 use super::partition::SharePartition;
-use super::piece::{Piece, pieces};
+use super::piece::Piece;
 use super::policy::Policy;
-use super::window::{Delivered, Window};
-use crate::log::{Aborted, Batches, Log, Partition, Range, StorageError};
+use super::read::{Found, Plan};
+use super::sieve::{Sieve, ranges};
+use super::window::{Delivered, State, Window};
+use crate::log::{Log, Partition, Range, StorageError};
 
-/// Bytes read at a time: how many records they hold is seen afterwards.
-const STEP: usize = 1 << 20;
+/// Bytes that one request looks through for records that a group wants to see.
+const LOOK_BYTES: usize = 16 << 20;
+/// Records that are looked at ahead, so that an urgent one is found among them or one whose key is free.
+const LOOK_AHEAD: usize = 4000;
 
 /// What a member may be given.
 #[derive(Clone, Debug)]
@@ -31,32 +35,19 @@ pub(super) struct Taken {
     pub(super) acquired: Vec<Delivered>,
     /// Batches that hold the records, and maybe others.
     pub(super) records: Vec<Chunk>,
-}
-
-/// Where records may be read from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Memory,
-    Disk,
-}
-
-/// What is to be read.
-#[derive(Clone, Debug)]
-struct Plan {
-    /// Ranges that come again, in order.
-    again: Vec<(i64, i64)>,
-    /// Where new records begin, and how many are wanted.
-    fresh: Option<(i64, i64)>,
-    up_to: i64,
-    bytes: usize,
-    read_committed: bool,
+    /// There is more to look through.
+    pub(super) more: bool,
 }
 
 impl Plan {
-    fn new(window: &Window, partition: &Partition, policy: &Policy, wanted: &Wanted) -> Self {
-        let most = wanted.records.min(policy.max_locks - window.acquired());
+    fn empty(partition: &Partition, policy: &Policy, bytes: usize) -> Self {
         let up_to = if policy.read_committed { partition.last_stable_offset() } else { partition.high_watermark() };
-        let mut plan = Plan { again: Vec::new(), fresh: None, up_to, bytes: wanted.bytes, read_committed: policy.read_committed };
+        Plan { again: Vec::new(), fresh: None, up_to, bytes, read_committed: policy.read_committed }
+    }
+
+    pub(super) fn new(window: &Window, partition: &Partition, policy: &Policy, wanted: &Wanted) -> Self {
+        let mut plan = Plan::empty(partition, policy, wanted.bytes);
+        let most = wanted.records.min(policy.max_locks - window.acquired());
         let mut left = most;
         for run in window.ready() {
             if left <= 0 {
@@ -75,14 +66,10 @@ impl Plan {
             left -= last - run.first + 1;
             plan.again.push((run.first, last));
         }
-        if left > 0 && window.end() < up_to {
+        if left > 0 && window.end() < plan.up_to {
             plan.fresh = Some((window.end(), left));
         }
         plan
-    }
-
-    fn is_empty(&self) -> bool {
-        self.again.is_empty() && self.fresh.is_none()
     }
 }
 
@@ -97,15 +84,6 @@ fn portion(count: u32, limit: u32, most: i64) -> i64 {
     } else {
         (most >> (count - threshold + 1).min(62)).max(1)
     }
-}
-
-/// What was read.
-#[derive(Debug, Default)]
-struct Found {
-    pieces: Vec<Piece>,
-    aborted: Vec<Aborted>,
-    /// Everything before was looked at; the bytes did not reach further.
-    reached: i64,
 }
 
 impl SharePartition {
@@ -126,96 +104,89 @@ impl SharePartition {
 
     /// Gives a member what there is. Rests of transactions that were aborted, gaps and markers are passed over.
     pub(super) async fn take(self: &Arc<Self>, log: &Log, policy: &Policy, wanted: &Wanted) -> Result<Taken, StorageError> {
-        let _turn = self.reading.lock().await;
+        let mut sieve = self.reading.lock().await;
         self.begin(log, policy).await?;
-        let plan = self.change(log, policy, |window, _| Plan::new(window, &self.partition, policy, wanted)).await?;
-        let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return Ok(Taken::default()) };
-        let found = match plan.read(log, &self.partition, Source::Memory) {
-            Some(found) => found?,
-            None => {
-                let (plan, log, partition) = (plan.clone(), log.clone(), self.partition.clone());
-                let read = tokio::task::spawn_blocking(move || plan.read(&log, &partition, Source::Disk));
-                // Only a panic or the end of the runtime get in between.
-                read.await.ok().flatten().transpose()?.unwrap_or_default()
-            }
+        let (plan, more) = if policy.sight.is_plain() {
+            let plan = self.change(log, policy, |window, _| Plan::new(window, &self.partition, policy, wanted)).await?;
+            (plan, false)
+        } else {
+            self.sift(&mut sieve, log, policy, wanted).await?
         };
+        let Some(plan) = plan.filter(|plan| !plan.is_empty()) else { return Ok(Taken { more, ..Taken::default() }) };
+        let taken = self.give(&plan, log, policy, wanted).await;
+        sieve.put_back(&plan.again, taken.as_ref().map_or(&[], |taken| &taken.acquired));
+        taken
+    }
+
+    async fn give(&self, plan: &Plan, log: &Log, policy: &Policy, wanted: &Wanted) -> Result<Taken, StorageError> {
+        let found = plan.read(log, &self.partition).await?;
         let taken =
-            self.change(log, policy, |window, rules| acquire(window, &plan, found, wanted, rules.until_ms)).await?;
+            self.change(log, policy, |window, rules| acquire(window, plan, found, wanted, rules.until_ms)).await?;
         taken.unwrap_or_else(|| Ok(Taken::default()))
     }
-}
 
-impl Plan {
-    /// `None` when something is not in memory.
-    fn read(&self, log: &Log, partition: &Partition, source: Source) -> Option<Result<Found, StorageError>> {
-        let mut found = Found { reached: i64::MIN, ..Found::default() };
-        let mut left = self.bytes;
-        let ranges = self.again.iter().map(|(first, last)| (*first, *last + 1, i64::MAX));
-        let fresh = self.fresh.map(|(first, records)| (first, self.up_to, records));
-        for (first, end, records) in ranges.chain(fresh) {
-            let mut at = first.max(found.reached);
-            let mut missing = records;
-            while at < end && missing > 0 {
-                if left == 0 {
-                    return Some(Ok(found));
-                }
-                let range = Range { offset: at, up_to: end, max_bytes: left.min(STEP), at_least_one: true };
-                match read(log, partition, range, source)? {
-                    Ok(pieces) if pieces.is_empty() => {
-                        found.reached = end;
-                        break;
+    /// Chooses records by what is in them, and looks further where too few are known. True where it did not look at all
+    /// that there is.
+    async fn sift(
+        self: &Arc<Self>,
+        sieve: &mut Sieve,
+        log: &Log,
+        policy: &Policy,
+        wanted: &Wanted,
+    ) -> Result<(Option<Plan>, bool), StorageError> {
+        let mut left = LOOK_BYTES;
+        let mut chosen: Vec<i64> = Vec::new();
+        loop {
+            let mut plan = Plan::empty(&self.partition, policy, LOOK_BYTES.min(left));
+            let must_look = policy.sight.priority.is_some() && sieve.len() < LOOK_AHEAD;
+            let step = self.change(log, policy, |window, _| {
+                sieve.follow(window, &policy.sight);
+                let ended = sieve.seen_to >= plan.up_to || left == 0;
+                if ended || !must_look {
+                    let most = wanted.records.min(policy.max_locks - window.acquired()) - chosen.len() as i64;
+                    chosen.extend(sieve.choose(window, most, |count| portion(count, policy.limit, wanted.records)));
+                    if ended || chosen.len() as i64 >= most || sieve.len() >= LOOK_AHEAD {
+                        return None;
                     }
-                    Ok(pieces) => at = found.add(pieces, &mut left, &mut missing),
-                    Err(error) => return Some(Err(error)),
                 }
-            }
+                Some(sieve.seen_to)
+            });
+            let Some(from) = step.await?.flatten() else { break };
+            plan.fresh = Some((from, policy.max_locks));
+            let found = plan.read(log, &self.partition).await?;
+            left = left.saturating_sub(found.pieces.iter().map(|piece| piece.header.len).sum());
+            let looked = self.change(log, policy, |window, _| look(window, sieve, &found, policy));
+            looked.await?.transpose()?;
         }
-        if self.read_committed
-            && let (Some(first), Some(last)) = (found.pieces.first(), found.pieces.last())
-            && partition.has_aborts_from(first.base())
-        {
-            if source == Source::Memory {
-                return None;
-            }
-            match log.aborted(partition, first.base(), last.last() + 1) {
-                Ok(aborted) => found.aborted = aborted,
-                Err(error) => return Some(Err(error)),
-            }
-        }
-        Some(Ok(found))
+        chosen.sort_unstable();
+        chosen.dedup();
+        let plan = Plan { again: ranges(&chosen), ..Plan::empty(&self.partition, policy, wanted.bytes) };
+        let more = chosen.is_empty() && sieve.seen_to < plan.up_to && sieve.len() < LOOK_AHEAD;
+        Ok((Some(plan), more))
     }
 }
 
-fn read(log: &Log, partition: &Partition, range: Range, source: Source) -> Option<Result<Vec<Piece>, StorageError>> {
-    let Batches { chunks, .. } = match (log.read_recent(partition, range), source) {
-        (Some(read), _) => read,
-        (None, Source::Memory) => return None,
-        (None, Source::Disk) => match log.read(partition, range) {
-            Ok(read) => read,
-            Err(error) => return Some(Err(error)),
-        },
-    };
-    Some(pieces(chunks))
-}
-
-impl Found {
-    fn add(&mut self, pieces: Vec<Piece>, left: &mut usize, missing: &mut i64) -> i64 {
-        for piece in &pieces {
-            *left = left.saturating_sub(piece.header.len);
-            *missing -= i64::from(piece.header.count);
-            self.reached = piece.last() + 1;
+/// Takes up what was read: into the window what is new, into the sieve what the group wants to see.
+fn look(window: &mut Window, sieve: &mut Sieve, found: &Found, policy: &Policy) -> Result<(), StorageError> {
+    for piece in &found.pieces {
+        if piece.last() >= window.end() {
+            take_up(window, piece, found.is_aborted(piece))?;
         }
-        self.pieces.extend(pieces);
-        self.reached
+        for record in &piece.records()? {
+            let record = record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
+            let state = window.run_of(record.offset).map(|(_, run)| run.state.clone());
+            if record.offset < sieve.seen_to || state.is_none_or(|state| state == State::Done) {
+                continue;
+            }
+            match &policy.sight.filter {
+                Some(filter) if !filter.matches(&record) => window.leave_out(record.offset, record.offset),
+                _ => sieve.add(&record, &policy.sight),
+            }
+        }
+        sieve.seen_to = sieve.seen_to.max(piece.last() + 1);
     }
-
-    fn is_aborted(&self, piece: &Piece) -> bool {
-        piece.header.is_transactional()
-            && self.aborted.iter().any(|aborted| {
-                aborted.producer_id == piece.header.producer_id
-                    && (aborted.first_offset..aborted.last_offset).contains(&piece.base())
-            })
-    }
+    sieve.seen_to = sieve.seen_to.max(found.reached);
+    Ok(())
 }
 
 fn acquire(
@@ -228,7 +199,8 @@ fn acquire(
     let mut acquired = Vec::new();
     for (first, last) in &plan.again {
         let last = (*last).min(found.reached - 1);
-        if !found.pieces.iter().any(|piece| piece.base() <= last && *first <= piece.last()) {
+        let at = found.pieces.partition_point(|piece| piece.last() < *first);
+        if found.pieces.get(at).is_none_or(|piece| piece.base() > last) {
             // Compaction or retention took them since they were delivered last.
             window.leave_out(*first, last);
             continue;
@@ -252,9 +224,12 @@ fn acquire(
             acquired.push(run);
         }
     }
-    let is_wanted = |piece: &Piece| acquired.iter().any(|run| run.first <= piece.last() && piece.base() <= run.last);
+    let is_wanted = |piece: &Piece| {
+        let at = acquired.partition_point(|run: &Delivered| run.last < piece.base());
+        acquired.get(at).is_some_and(|run| run.first <= piece.last())
+    };
     let records = found.pieces.into_iter().filter(is_wanted).flat_map(|piece| piece.chunks).collect();
-    Ok(Taken { acquired, records })
+    Ok(Taken { acquired, records, more: false })
 }
 
 /// Extends the window by the new records of a batch.

@@ -49,14 +49,17 @@ impl Shares {
             let changed = group.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let found = if self.is_worth_it(&targets, poll) {
+            let (found, more) = if self.is_worth_it(&targets, poll) {
                 self.collect(&targets, poll, policy).await
             } else {
-                Vec::new()
+                (Vec::new(), false)
             };
             if !found.is_empty() || !told.is_empty() || Instant::now() >= poll.deadline {
                 told.extend(found);
                 return told;
+            }
+            if more {
+                continue;
             }
             let until = self.next_due(&targets, policy).await.map_or(poll.deadline, |due| due.min(poll.deadline));
             tokio::select! {
@@ -86,7 +89,8 @@ impl Shares {
         targets: &[(Asked, Arc<SharePartition>)],
         poll: &Poll,
         policy: &Policy,
-    ) -> Vec<(Asked, ShareFetchPartition)> {
+    ) -> (Vec<(Asked, ShareFetchPartition)>, bool) {
+        let mut more = false;
         let (mut records, mut bytes) = (poll.max_records, poll.max_bytes);
         let mut found = Vec::new();
         for (asked, target) in targets {
@@ -95,7 +99,7 @@ impl Shares {
             }
             let wanted = Wanted { member: poll.member.clone(), records, exact: poll.exact, bytes };
             match target.take(&self.log, policy, &wanted).await {
-                Ok(taken) if taken.acquired.is_empty() => {}
+                Ok(taken) if taken.acquired.is_empty() => more |= taken.more,
                 Ok(taken) => {
                     records -= taken.acquired.iter().map(|run| run.last - run.first + 1).sum::<i64>();
                     let data = data(asked.1, taken);
@@ -108,7 +112,7 @@ impl Shares {
                 }
             }
         }
-        found
+        (found, more)
     }
 
     /// When the next wait or lock ends.

@@ -100,6 +100,7 @@ pub(super) struct Window {
     /// First offsets of runs that are written down.
     stored: BTreeSet<i64>,
     start_stored: i64,
+    given_back: u64,
 }
 
 impl Window {
@@ -150,6 +151,11 @@ impl Window {
         self.done
     }
 
+    /// Grows when a member gives back what it held, as if it had never had it.
+    pub(super) fn given_back(&self) -> u64 {
+        self.given_back
+    }
+
     /// Where a record stands; `None` outside of the window.
     pub(super) fn run_of(&self, offset: i64) -> Option<(i64, &Run)> {
         let (first, run) = self.runs.range(..=offset).next_back()?;
@@ -157,6 +163,7 @@ impl Window {
     }
 
     /// Every run, in order.
+    #[cfg(test)]
     pub(super) fn runs(&self) -> impl Iterator<Item = (i64, &Run)> {
         self.runs.iter().map(|(first, run)| (*first, run))
     }
@@ -288,6 +295,7 @@ impl Window {
             matches!(&run.state, State::Acquired { member: holder, .. } if &**holder == member)
         });
         let held: Vec<(i64, i64)> = held.map(|(first, run)| (*first, run.last)).collect();
+        self.given_back += u64::from(!held.is_empty());
         for (first, last) in held {
             self.change(first, last, |run| {
                 Some(if deliberate {

@@ -12,6 +12,7 @@ mod metrics;
 mod read;
 mod registry;
 mod row;
+mod share;
 mod view;
 mod worker;
 
@@ -24,6 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use expression::{Expression, Fields, FilterError};
 pub use layer::FilterLayer;
+pub use share::share_filter;
 pub use view::{AUTO, FILTER, SOURCE};
 
 /// The views of a backend.

@@ -7,10 +7,12 @@ mod nack;
 mod original;
 mod policy;
 mod redrive;
+mod share;
 mod topics;
 
 pub use attempts::sweep;
 pub use http::routes;
 pub use layer::Retry;
 pub use redrive::DeadLetters;
+pub use share::ShareRetry;
 pub use topics::Topics;
