@@ -12,9 +12,6 @@ use crate::Broker;
 use crate::api::reply::ApiError;
 use crate::topics::{Edit, Topic, name};
 
-/// A share group's filter: its language is a feature's.
-const FILTER: &str = "krocket.filter";
-
 /// Resource types by their numbers (ConfigResource.Type).
 pub(crate) mod kind {
     /// A topic.
@@ -98,10 +95,6 @@ impl Resource {
         }
         let valid = self.scope().check(&configs, &layers, &broker.configs.broker());
         valid.map_err(|why| self.refuse(why))?;
-        if let (Resource::Owner(Owner::Group(_)), Some(filter)) = (&self, configs.get(FILTER)) {
-            let valid = broker.shares.check_filter(filter);
-            valid.map_err(|why| self.refuse(InvalidConfig(format!("{FILTER}: {why}"))))?;
-        }
         Ok(match self {
             Resource::Topic(topic) => Edit::ConfigureTopic { topic, configs },
             Resource::Owner(owner) => Edit::Configure { owner, configs },

@@ -111,15 +111,6 @@ impl Shares {
         Policy::new(group, self.configs.share(group), self.rules.read().clone())
     }
 
-    /// Why a filter cannot be a group's.
-    pub(crate) fn check_filter(&self, text: &str) -> Result<(), String> {
-        match &*self.rules.read() {
-            _ if text.is_empty() => Ok(()),
-            Some(rules) => rules.filter(text).map(drop),
-            None => Err("filters are switched off".to_owned()),
-        }
-    }
-
     /// Has groups follow these rules where their configs say nothing.
     pub(crate) fn set_rules(&self, rules: Arc<dyn ShareRules>) {
         *self.rules.write() = Some(rules);
