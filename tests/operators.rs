@@ -100,6 +100,50 @@ async fn a_groups_lag_is_what_lies_between_its_offsets_and_the_ends() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_group_is_shown_with_its_members_and_what_they_have_not_done_with() {
+    use kafka_protocol::messages::alter_share_group_offsets_request::{
+        AlterShareGroupOffsetsRequestPartition, AlterShareGroupOffsetsRequestTopic,
+    };
+    use kafka_protocol::messages::{AlterShareGroupOffsetsRequest, GroupId, ShareGroupHeartbeatRequest, TopicName};
+    use kafka_protocol::protocol::StrBytes;
+
+    let server = Krocket::start().await;
+    let http = server.http;
+    for _ in 0..3 {
+        krocket(http, &["message", "send", "orders", "x"]).await;
+    }
+    let mut client = server.client().await;
+    let group = GroupId(StrBytes::from_static_str("sharers"));
+    let orders = TopicName(StrBytes::from_static_str("orders"));
+    let start = AlterShareGroupOffsetsRequestPartition::default().with_partition_index(0).with_start_offset(1);
+    let topic = AlterShareGroupOffsetsRequestTopic::default()
+        .with_topic_name(orders.clone())
+        .with_partitions(vec![start.clone(), start.with_partition_index(9)]);
+    let request = AlterShareGroupOffsetsRequest::default().with_group_id(group.clone()).with_topics(vec![topic]);
+    let altered = client.call(0, &request).await;
+    let codes: Vec<i16> = altered.responses[0].partitions.iter().map(|partition| partition.error_code).collect();
+    assert_eq!((altered.error_code, codes), (0, vec![0, 3]), "there is no partition 9");
+    for member in ["a", "b"] {
+        let request = ShareGroupHeartbeatRequest::default()
+            .with_group_id(group.clone())
+            .with_member_id(StrBytes::from_static_str(member))
+            .with_member_epoch(0)
+            .with_subscribed_topic_names(Some(vec![orders.clone()]));
+        assert_eq!(client.call(1, &request).await.error_code, 0);
+    }
+
+    let groups = json_of(http, &["group", "list"]).await;
+    assert_eq!(groups["items"][0], json!({ "group": "sharers", "type": "share", "state": "Stable" }));
+    let group = json_of(http, &["group", "show", "sharers"]).await;
+    assert_eq!((&group["lag"], &group["members"][1]["assigned"]), (&json!(2), &json!(["orders:0"])));
+    let expected = json!([{
+        "topic": "orders", "partition": 0, "committed": 1, "end": 3, "lag": 2, "members": ["a", "b"],
+    }]);
+    assert_eq!(group["partitions"], expected);
+    server.stop().await;
+}
+
 #[test]
 fn a_changed_file_is_taken_over_while_krocket_runs() {
     let folder = tempfile::tempdir().expect("a folder");
