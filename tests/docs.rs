@@ -10,7 +10,6 @@ use krocket_protocol::api::{TABLE, served};
 
 const SECURITY: &str = "authentication and ACLs are not served yet";
 const QUOTAS: &str = "quotas are not served yet";
-const SHARE: &str = "share groups are not served yet";
 const TOKENS: &str = "there are no delegation tokens";
 const BROKERS: &str = "spoken between brokers and controllers; krocket is one process";
 const QUORUM: &str = "there is no quorum of controllers";
@@ -48,8 +47,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::GetTelemetrySubscriptions, TELEMETRY),
     (ApiKey::PushTelemetry, TELEMETRY),
     (ApiKey::AssignReplicasToDirs, BROKERS),
-    (ApiKey::ShareFetch, SHARE),
-    (ApiKey::ShareAcknowledge, SHARE),
     (ApiKey::AddRaftVoter, QUORUM),
     (ApiKey::RemoveRaftVoter, QUORUM),
     (ApiKey::UpdateRaftVoter, BROKERS),

@@ -9,6 +9,8 @@ use kafka_protocol::protocol::{Request, StrBytes};
 use krocket_protocol::api;
 use krocket_protocol::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
 use krocket_protocol::records::builder::{BatchBuilder, LastOffset};
+use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
+use krocket_protocol::share_fetch::ShareFetchRequest;
 use krocket_testkit::Krocket;
 use krocket_testkit::session::Session;
 use uuid::Uuid;
@@ -67,7 +69,7 @@ async fn every_api_answers_at_every_version() {
     topics(&mut asker).await;
     cluster(&mut asker).await;
     groups(&mut asker).await;
-    share_groups(&mut asker).await;
+    share_groups(&mut asker, id).await;
     transactions(&mut asker).await;
     assert_eq!(asker.broken, Vec::<String>::new());
     let table: BTreeSet<i16> = api::TABLE.iter().map(|api| api.key as i16).collect();
@@ -286,7 +288,7 @@ async fn transactions(asker: &mut Asker) {
         .await;
 }
 
-async fn share_groups(asker: &mut Asker) {
+async fn share_groups(asker: &mut Asker, id: Uuid) {
     let sharers = || GroupId(text("sharers"));
     asker
         .every(|_| {
@@ -295,6 +297,28 @@ async fn share_groups(asker: &mut Asker) {
                 .with_member_id(text("member-of-my-own"))
                 .with_member_epoch(0)
                 .with_subscribed_topic_names(Some(vec![topic()]))
+        })
+        .await;
+    asker
+        .every(|_| {
+            let partition = share_fetch_request::FetchPartition::default();
+            let asked = share_fetch_request::FetchTopic::default().with_topic_id(id).with_partitions(vec![partition]);
+            ShareFetchRequest {
+                group_id: Some(text("sharers")),
+                member_id: Some(text("member-of-my-own")),
+                max_records: 10,
+                max_bytes: 1 << 20,
+                topics: vec![asked],
+                ..ShareFetchRequest::default()
+            }
+        })
+        .await;
+    asker
+        .every(|version| ShareAcknowledgeRequest {
+            group_id: Some(text("sharers")),
+            member_id: Some(text("member-of-my-own")),
+            share_session_epoch: i32::from(version),
+            ..ShareAcknowledgeRequest::default()
         })
         .await;
     asker.every(|_| ShareGroupDescribeRequest::default().with_group_ids(vec![sharers(), group()])).await;
