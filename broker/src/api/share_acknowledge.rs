@@ -29,7 +29,7 @@ async fn serve(
     let policy = broker.shares.policy(&group);
     let epoch = request.share_session_epoch;
     let turn =
-        broker.shares.sessions.turn((&group, &member), epoch, false, (Vec::new(), &[]), &head.connection)?;
+        broker.shares.sessions.turn((&group, &member), epoch, None, (Vec::new(), &[]), &head.connection)?;
     let batches = request.topics.into_iter().flat_map(|topic| {
         topic.partitions.into_iter().map(move |partition| -> Batches {
             let ranges = partition.acknowledgement_batches.into_iter();

@@ -58,7 +58,8 @@ async fn serve(broker: &Broker, head: &Head, request: ShareFetchRequest) -> Resu
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(|index| (topic.topic_id, *index)))
         .collect();
-    let turn = broker.shares.sessions.turn((&group, &member), epoch, true, (added, &forgotten), &head.connection)?;
+    let most = Some(broker.configs.broker().share_max_sessions);
+    let turn = broker.shares.sessions.turn((&group, &member), epoch, most, (added, &forgotten), &head.connection)?;
     let acknowledged = acknowledge(broker, &group, &member, batches, &policy).await;
     let found = match turn {
         Turn::Close => {

@@ -44,7 +44,7 @@ pub static TABLE: &[ConfigDef] = &[
         "false",
         "",
         SHARE,
-        "Whether a dead letter of the share group is a copy of its record. Otherwise it has only the headers that tell of it.",
+        "Whether a dead letter of the share group is a copy of its record. Otherwise it has only the headers that tell of it. Those in krocket's own dead-letter topics are copies in any case.",
     ),
     row(
         "errors.deadletterqueue.topic.name",
@@ -52,7 +52,7 @@ pub static TABLE: &[ConfigDef] = &[
         "",
         "",
         SHARE,
-        "The topic for dead letters of the share group; none when empty.",
+        "The topic for dead letters of the share group. When empty, dlq. and the group's name, unless its retries are switched off by a rule.",
     ),
     row(
         "krocket.filter",
@@ -68,7 +68,7 @@ pub static TABLE: &[ConfigDef] = &[
         "",
         "",
         SHARE,
-        "How long a record waits after it was released or its lock was lost: waits such as 1s 5s 30s, of which the last goes on, or exponential, which doubles from 1s to 10m or from the first wait after it to the longest. Not at all when empty.",
+        "How long a record waits after it was released or its lock was lost: waits such as 1s 5s 30s, of which the last goes on, or exponential, which doubles from 1s to 10m or from the first wait after it to the longest. When empty, what a rule for retries says that names the group; where none does, not at all.",
     ),
     row(
         "krocket.share.key.order",

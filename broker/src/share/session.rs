@@ -40,12 +40,13 @@ pub(crate) enum Turn {
 }
 
 impl Sessions {
-    /// Takes a request's epoch and changes. `opens` is false for ShareAcknowledge, which needs a session.
+    /// Takes a request's epoch and changes. `opens` says how many sessions there may be;
+    /// it is nothing for ShareAcknowledge, which needs one that is there.
     pub(crate) fn turn(
         &self,
         (group, member): (&str, &str),
         epoch: i32,
-        opens: bool,
+        opens: Option<usize>,
         (added, forgotten): (Vec<Asked>, &[Asked]),
         connection: &Arc<Connection>,
     ) -> Result<Turn, ErrorCode> {
@@ -56,8 +57,11 @@ impl Sessions {
                 sessions.remove(&owner).ok_or(ErrorCode::ShareSessionNotFound)?;
                 Ok(Turn::Close)
             }
-            INITIAL_EPOCH if !opens => Err(ErrorCode::InvalidShareSessionEpoch),
             INITIAL_EPOCH => {
+                let most = opens.ok_or(ErrorCode::InvalidShareSessionEpoch)?;
+                if sessions.len() >= most && !sessions.contains_key(&owner) {
+                    return Err(ErrorCode::ShareSessionLimitReached);
+                }
                 let mut session = Session { epoch: 1, partitions: Vec::new(), connection: Arc::downgrade(connection) };
                 session.update(added, forgotten);
                 let asked = session.partitions.clone();
@@ -118,15 +122,17 @@ mod tests {
     fn a_session_keeps_count_and_remembers_partitions() {
         let (sessions, connection) = (Sessions::default(), Arc::new(Connection::internal("test")));
         let turn = |epoch, added: &[i32], forgotten: &[i32]| {
-            sessions.turn(OWNER, epoch, true, (of(added), &of(forgotten)), &connection)
+            sessions.turn(OWNER, epoch, Some(1), (of(added), &of(forgotten)), &connection)
         };
         assert_eq!(turn(1, &[], &[]), Err(ErrorCode::ShareSessionNotFound));
         assert_eq!(turn(-1, &[], &[]), Err(ErrorCode::ShareSessionNotFound));
         assert_eq!(turn(0, &[0, 1, 2], &[]), Ok(Turn::Fetch(of(&[0, 1, 2]))));
         assert_eq!(turn(2, &[], &[]), Err(ErrorCode::InvalidShareSessionEpoch));
         assert_eq!(turn(1, &[3], &[0]), Ok(Turn::Fetch(of(&[2, 3, 1]))));
-        let acknowledge = sessions.turn(OWNER, 0, false, (Vec::new(), &[]), &connection);
+        let acknowledge = sessions.turn(OWNER, 0, None, (Vec::new(), &[]), &connection);
         assert_eq!(acknowledge, Err(ErrorCode::InvalidShareSessionEpoch));
+        let other = sessions.turn(("g", "other"), 0, Some(1), (Vec::new(), &[]), &connection);
+        assert_eq!(other, Err(ErrorCode::ShareSessionLimitReached));
         assert_eq!(turn(-1, &[], &[]), Ok(Turn::Close));
         assert_eq!(turn(2, &[], &[]), Err(ErrorCode::ShareSessionNotFound));
     }
@@ -134,7 +140,7 @@ mod tests {
     #[test]
     fn a_session_ends_with_its_connection() {
         let (sessions, connection) = (Sessions::default(), Arc::new(Connection::internal("test")));
-        sessions.turn(OWNER, 0, true, (of(&[0]), &[]), &connection).expect("opens");
+        sessions.turn(OWNER, 0, Some(1), (of(&[0]), &[]), &connection).expect("opens");
         assert!(sessions.take_lost().is_empty());
         drop(connection);
         assert_eq!(sessions.take_lost(), [("g".to_owned(), "m".to_owned())]);
