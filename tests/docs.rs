@@ -129,3 +129,15 @@ fn every_api_is_served_or_told_why_not() {
         assert_eq!(told + usize::from(served(key).is_some()), 1, "{key:?}");
     }
 }
+
+/// `make docs-examples` runs them.
+#[test]
+fn every_feature_has_an_example_in_python_and_one_in_java() {
+    let features = Path::new(env!("CARGO_MANIFEST_DIR")).join("features");
+    for feature in ["filter", "half", "lookup", "retry", "schedule"] {
+        let page = std::fs::read_to_string(features.join(feature).join("README.md")).expect("a page per feature");
+        for language in ["python", "java"] {
+            assert!(page.contains(&format!("\n```{language}\n")), "features/{feature}/README.md: nothing in {language}");
+        }
+    }
+}
