@@ -50,12 +50,13 @@ impl Features {
             .layer(HalfMessages::new(parking.clone(), checks, rules.clone()))
             .layer(Retry::new(parking.clone(), topics, rules.clone()))
             .layer(Reserved::new(rules.clone()));
-        let views = Views::new(ledger, stack.clone().build(), rules);
+        let views = Views::new(ledger, stack.clone().build(), rules.clone());
         workers.spawn(views.clone().run(stop.clone()));
         let handler = stack.layer(views.layer()).build();
         let routes = OpenApiRouter::new()
             .merge(krocket_schedule::routes(parking.clone()))
-            .merge(krocket_half::routes(parking))
+            .merge(krocket_half::routes(parking.clone()))
+            .merge(krocket_retry::waiting(parking, rules))
             .merge(krocket_retry::routes(letters))
             .merge(krocket_lookup::routes(lookup))
             .merge(views.routes());
@@ -78,7 +79,7 @@ pub(crate) mod testing {
     use super::*;
 
     /// Fewest endpoints below /v1.
-    pub(crate) const ENDPOINTS: usize = 27;
+    pub(crate) const ENDPOINTS: usize = 28;
 
     /// The features round a broker of their own.
     pub(crate) async fn features() -> (Features, tempfile::TempDir) {

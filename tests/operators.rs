@@ -177,3 +177,36 @@ fn a_changed_file_is_taken_over_while_krocket_runs() {
     let error = refused["error"].as_str().expect("an error");
     assert!(error.contains("krocket.toml:4:") && error.ends_with('^'), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_retry_is_listed_by_page() {
+    let server = Krocket::start().await;
+    let http = server.http;
+    let (code, _, stderr) = krocket(http, &["retry", "list", "billing"]).await;
+    assert_eq!((code, stderr.as_str()), (Some(1), "krocket: group \"billing\" has no retries\n"));
+
+    for value in ["a", "b", "c"] {
+        json_of(http, &["message", "send", "orders", value]).await;
+    }
+    for (origin, times) in [("orders:0:0", "0"), ("orders:0:1", "15"), ("orders:0:2", "16")] {
+        let (origin, times) = (format!("ORIGIN_MESSAGE_ID={origin}"), format!("RECONSUME_TIMES={times}"));
+        let nack = ["message", "send", "retry.billing", "x", "-H", &origin, "-H", &times, "-H", "ERROR=no money"];
+        json_of(http, &nack).await;
+    }
+    let one = json_of(http, &["retry", "list", "billing", "--limit", "1"]).await;
+    let next = one["next"].as_str().expect("there is more").to_owned();
+    let two = json_of(http, &["retry", "list", "billing", "--limit", "1", "--next", &next]).await;
+    for (page, id, origin, times) in
+        [(&one, "retry.billing:0:0", "orders:0:0", "1"), (&two, "retry.billing:0:1", "orders:0:1", "16")]
+    {
+        let item = &page["items"][0];
+        assert_eq!((&item["id"], &item["origin_message_id"]), (&json!(id), &json!(origin)));
+        assert_eq!((&item["reconsume_times"], &item["real_topic"]), (&json!(times), &json!("orders")));
+        assert_eq!((&item["reason"], &item["dead"]), (&json!("no money"), &json!(false)));
+        assert!(item["due_ms"].as_i64().is_some_and(|due| due > 0), "{item}");
+    }
+    // The third had no retry left.
+    let all = json_of(http, &["retry", "list", "billing"]).await;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{all}");
+    server.stop().await;
+}

@@ -5,6 +5,7 @@ mod dlq;
 mod group;
 mod lookup;
 mod message;
+mod retry;
 mod schedule;
 mod serve;
 mod table;
@@ -45,6 +46,8 @@ enum Command {
     Message(message::Message),
     /// Delayed messages that wait for their time.
     Schedule(schedule::Schedule),
+    /// Nacked messages that wait for their next attempt.
+    Retry(retry::Retry),
     /// Dead letters of consumer groups.
     Dlq(dlq::Dlq),
     /// Half messages that are not resolved.
@@ -75,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig { file } => check_config(file),
         Command::Message(command) => command.run(),
         Command::Schedule(command) => command.run(),
+        Command::Retry(command) => command.run(),
         Command::Dlq(command) => command.run(),
         Command::Txn(command) => command.run(),
         Command::View(command) => command.run(),

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{
     ShareGroupDescribeRequest, ShareGroupDescribeResponse,
 };
 use kafka_protocol::protocol::Decodable;
-use krocket_features::http::{ErrorBody, Page, Problem};
+use krocket_features::http::{ErrorBody, Page, Paging, Problem};
 use krocket_protocol::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
 };
@@ -24,7 +24,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::kafka::{Kafka, LATEST, check};
-use super::topics::Paging;
 
 pub(super) fn routes(kafka: Kafka) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(groups)).routes(routes!(group)).with_state(kafka)

@@ -6,10 +6,10 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
-use krocket_features::http::{ErrorBody, Page, Problem, limit};
+use krocket_features::http::{ErrorBody, Page, Paging, Problem};
 use krocket_protocol::{ApiKey, StrBytes};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -22,28 +22,6 @@ const SET_ON_TOPIC: i8 = 1;
 
 pub(super) fn routes(kafka: Kafka) -> OpenApiRouter {
     OpenApiRouter::new().routes(routes!(topics)).routes(routes!(topic)).with_state(kafka)
-}
-
-/// Which part of a list by name.
-#[derive(Debug, Deserialize, IntoParams)]
-pub(super) struct Paging {
-    /// Most items, 1 to 1000; by default 100.
-    pub(super) limit: Option<usize>,
-    /// What the last page gave as `next`.
-    pub(super) next: Option<String>,
-}
-
-impl Paging {
-    /// The page of a list that is sorted by name; the token is the last name.
-    pub(super) fn page<T>(self, items: Vec<T>, name: impl Fn(&T) -> &str) -> Result<Page<T>, Problem> {
-        let limit = limit(self.limit)?;
-        let after = |item: &T| self.next.as_deref().is_none_or(|last| name(item) > last);
-        let mut items: Vec<T> = items.into_iter().filter(after).collect();
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let next = items.last().filter(|_| more).map(|last| name(last).to_owned());
-        Ok(Page { items, next })
-    }
 }
 
 /// A topic.

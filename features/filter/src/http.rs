@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use krocket_features::http::{ErrorBody, Page, Problem, limit};
+use krocket_features::http::{ErrorBody, Page, Paging, Problem};
 use krocket_protocol::ErrorCode;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -120,15 +120,6 @@ fn info(shared: &Shared, view: &View) -> ViewInfo {
     }
 }
 
-/// Which part of the list.
-#[derive(Debug, Deserialize, IntoParams)]
-struct Paging {
-    /// Most items, 1 to 1000; by default 100.
-    limit: Option<usize>,
-    /// What the last page gave as `next`.
-    next: Option<String>,
-}
-
 /// Views by name.
 #[utoipa::path(
     get, path = "/v1/views", tag = "views", params(Paging),
@@ -138,15 +129,11 @@ async fn list(
     State(shared): State<Arc<Shared>>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Page<ViewInfo>>, Problem> {
-    let limit = limit(paging.limit)?;
     let all = shared.all();
     let mut names: Vec<&String> = all.by_name.keys().collect();
     names.sort_unstable();
-    names.retain(|name| paging.next.as_ref().is_none_or(|last| *name > last));
-    let more = names.len() > limit;
-    names.truncate(limit);
-    let next = names.last().filter(|_| more).map(|last| (*last).clone());
-    let items = names.into_iter().filter_map(|name| all.name(name)).map(|view| info(&shared, view)).collect();
+    let Page { items, next } = paging.page(names, |name| name)?;
+    let items = items.into_iter().filter_map(|name| all.name(name)).map(|view| info(&shared, view)).collect();
     Ok(Json(Page { items, next }))
 }
 

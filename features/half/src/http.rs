@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use krocket_features::MessageId;
-use krocket_features::http::{ErrorBody, Page, Problem, limit, token, untoken};
+use krocket_features::http::{ErrorBody, Page, Problem, blocking, limit};
 use krocket_parking::rows::repark;
 use krocket_parking::{Listed, Parking, Status};
 use serde::{Deserialize, Serialize};
@@ -64,8 +63,7 @@ async fn list(
     State(parking): State<Arc<Parking>>,
     Query(filter): Query<Filter>,
 ) -> Result<Json<Page<Transaction>>, Problem> {
-    let listed = tokio::task::spawn_blocking(move || list_now(&parking, &filter)).await;
-    listed.map_err(|error| Problem::unavailable(error.to_string()))?.map(Json)
+    blocking(move || list_now(&parking, &filter)).await
 }
 
 fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Transaction>, Problem> {
@@ -73,57 +71,19 @@ fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Transaction>, Pro
     if let Some(other) = filter.state.as_deref().filter(|state| !["pending", "set_aside"].contains(state)) {
         return Err(Problem::bad_request(format!("`state` is {other:?}: pending or set_aside is expected")));
     }
-    let mut partitions = match &filter.topic {
-        Some(name) => {
-            parking.ledger().topic(name).ok_or_else(|| Problem::not_found(format!("no topic {name:?}")))?.partitions
-        }
-        None => parking.ledger().topics().into_iter().flat_map(|topic| topic.partitions).collect(),
-    };
-    partitions.sort_unstable();
-    let begin = match filter.next.as_deref().map(untoken).transpose()? {
-        None => None,
-        Some(key) => {
-            let parsed = || {
-                let (partition, rest) = key.split_first_chunk()?;
-                let (due, offset) = rest.split_first_chunk()?;
-                Some((u32::from_be_bytes(*partition), i64::from_be_bytes(*due), i64::from_be_bytes(offset.try_into().ok()?)))
-            };
-            Some(parsed().ok_or_else(|| Problem::bad_request("`next` is not a token of this list"))?)
-        }
-    };
-    let (mut items, mut last) = (Vec::new(), None);
-    for partition in partitions {
-        let after = match begin {
-            Some((of, ..)) if partition < of => continue,
-            Some((of, due, offset)) if partition == of => Some((due, offset)),
-            _ => None,
-        };
-        parking.pending(partition, 0, after, &mut |Listed { at, due, entry, .. }| {
-            if items.len() >= limit {
-                return false;
-            }
-            let state = if due == SET_ASIDE { "set_aside" } else { "pending" };
-            if let (Some(half), Some(id)) = (entry.half(), parking.id(at))
-                && filter.state.as_deref().is_none_or(|wanted| wanted == state)
-            {
-                items.push(Transaction {
-                    id: id.to_string(),
-                    producer_group: half.group.clone(),
-                    state,
-                    checks: half.checks,
-                    check_ms: Some(due).filter(|due| *due != SET_ASIDE),
-                    uniq_key: entry.uniq().map(str::to_owned),
-                });
-                last = Some((partition, due, at.1));
-            }
-            true
-        })?;
-    }
-    let full = items.len() >= limit;
-    let next = last.filter(|_| full).map(|(partition, due, offset)| {
-        token(&[&partition.to_be_bytes()[..], &due.to_be_bytes(), &offset.to_be_bytes()].concat())
-    });
-    Ok(Page { items, next })
+    let partitions = parking.partitions_of(filter.topic.as_deref())?;
+    parking.page(&partitions, (0, None), limit, filter.next.as_deref(), |Listed { at, due, entry, .. }| {
+        let state = if due == SET_ASIDE { "set_aside" } else { "pending" };
+        let (half, id) = (entry.half()?, parking.id(at)?);
+        filter.state.as_deref().is_none_or(|wanted| wanted == state).then(|| Transaction {
+            id: id.to_string(),
+            producer_group: half.group.clone(),
+            state,
+            checks: half.checks,
+            check_ms: Some(due).filter(|due| *due != SET_ASIDE),
+            uniq_key: entry.uniq().map(str::to_owned),
+        })
+    })
 }
 
 /// What was done.
@@ -167,8 +127,7 @@ enum Word {
 }
 
 async fn change(parking: &Arc<Parking>, id: String, word: Word) -> Result<Json<Done>, Problem> {
-    let parsed: MessageId = id.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
-    let at = parking.locate(&parsed).ok_or_else(|| Problem::not_found(format!("{id}: no such topic or partition")))?;
+    let at = parking.locate_text(&id)?;
     let claim = parking.claim(at).ok_or_else(|| Problem::conflict(format!("{id} is being changed right now")))?;
     if let Some(ended) = parking.ended(at)? {
         return Err(Problem::conflict(format!("{id} was {} already", ended.outcome.words())));

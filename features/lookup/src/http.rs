@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use krocket_features::MessageId;
-use krocket_features::http::{ErrorBody, Page, Problem, limit, token, untoken};
+use krocket_features::http::{
+    ErrorBody, Page, Problem, blocking, limit, message_id, no_topic, place, token, unplace, untoken,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -132,8 +133,7 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
             return Err(Problem::bad_request(format!("`{name}` is empty")));
         }
     }
-    let (topic, no_token) = (question.topic.as_deref(), || Problem::bad_request("`next` is not a token of this list"));
-    let no_topic = |topic: &str| Problem::not_found(format!("no topic {topic:?}"));
+    let topic = question.topic.as_deref();
     if let Some(topic) = topic.filter(|topic| lookup.ledger.topic(topic).is_none()) {
         return Err(no_topic(topic));
     }
@@ -143,7 +143,7 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
         (Some(_), Some(_), _) => return Err(Problem::bad_request("`key` and `uniq_key`: one of the two is expected")),
         (Some(uniq), None, _) => {
             if after.is_some() && !goes_on(By::Uniq, uniq) {
-                return Err(no_token());
+                return Err(Problem::no_token());
             }
             lookup.find(&wanted(By::Uniq, uniq.as_bytes()), after.as_deref(), limit)?
         }
@@ -151,7 +151,7 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
             // Words of KEYS first, then record keys.
             let by_record = goes_on(By::RecordKey, key);
             if after.is_some() && !by_record && !goes_on(By::Key, key) {
-                return Err(no_token());
+                return Err(Problem::no_token());
             }
             let words = if by_record {
                 (Vec::new(), None)
@@ -169,28 +169,28 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
             }
         }
         (None, None, Some(topic)) => {
-            let after = match &after {
+            let after = match unplace::<2>(question.next.as_deref())? {
                 None => None,
-                Some(key) => {
-                    let parsed = || {
-                        let (partition, offset) = key.split_first_chunk()?;
-                        Some((u32::from_be_bytes(*partition), i64::from_be_bytes(offset.try_into().ok()?)))
-                    };
+                Some([partition, offset]) => {
                     let partitions = lookup.ledger.topic(topic).map(|topic| topic.partitions).unwrap_or_default();
-                    let known = |(id, offset): &(u32, i64)| partitions.contains(id) && (0..i64::MAX).contains(offset);
-                    Some(parsed().filter(known).ok_or_else(no_token)?)
+                    let known = |id: &u32| partitions.contains(id) && (0..i64::MAX).contains(&offset);
+                    let partition = u32::try_from(partition).ok().filter(known);
+                    Some((partition.ok_or_else(Problem::no_token)?, offset))
                 }
             };
             let found = lookup.browse(topic, (from, to), after, limit)?;
             let found = found.ok_or_else(|| no_topic(topic))?;
-            let last = found.last().filter(|_| found.len() >= limit).map(|message| {
-                [&message.at.0.to_be_bytes()[..], &message.at.1.to_be_bytes()].concat()
-            });
-            (found, last)
+            let last = found.last().filter(|_| found.len() >= limit);
+            let next = last.map(|message| place([i64::from(message.at.0), message.at.1]));
+            return Ok(page(found, next));
         }
         (None, None, None) => return Err(Problem::bad_request("say what to look for: `key`, `uniq_key` or `topic`")),
     };
-    Ok(Page { items: found.into_iter().map(Found::from).collect(), next: last.map(|key| token(&key)) })
+    Ok(page(found, last.map(|key| token(&key))))
+}
+
+fn page(found: Vec<Message>, next: Option<String>) -> Page<Found> {
+    Page { items: found.into_iter().map(Found::from).collect(), next }
 }
 
 /// The message of an id, hidden or not.
@@ -199,8 +199,7 @@ fn find_now(lookup: &Lookup, question: &Question) -> Result<Page<Found>, Problem
     responses((status = 200, body = Found), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 async fn show(State(lookup): State<Arc<Lookup>>, Path(id): Path<String>) -> Result<Json<Found>, Problem> {
     blocking(move || {
-        let parsed = parse(&id)?;
-        lookup.message(&parsed)?.map(Found::from).ok_or_else(|| no_message(&id))
+        lookup.message(&message_id(&id)?)?.map(Found::from).ok_or_else(|| no_message(&id))
     })
     .await
 }
@@ -212,7 +211,7 @@ async fn show(State(lookup): State<Arc<Lookup>>, Path(id): Path<String>) -> Resu
 async fn life(State(lookup): State<Arc<Lookup>>, Path(id): Path<String>) -> Result<Json<Life>, Problem> {
     let reading = lookup.clone();
     let Json((copies, events)) = blocking(move || {
-        let copies = reading.copies(&parse(&id)?)?.ok_or_else(|| no_message(&id))?;
+        let copies = reading.copies(&message_id(&id)?)?.ok_or_else(|| no_message(&id))?;
         let events = reading.events(&copies)?;
         Ok((copies, events))
     })
@@ -265,15 +264,6 @@ async fn rebuild(State(lookup): State<Arc<Lookup>>) -> Result<Json<Started>, Pro
     }
 }
 
-fn parse(id: &str) -> Result<MessageId, Problem> {
-    id.parse().map_err(|error| Problem::bad_request(format!("{error}")))
-}
-
 fn no_message(id: &str) -> Problem {
     Problem::not_found(format!("{id}: no such message, or it is past its retention"))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<Json<T>, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Problem::unavailable(error.to_string()))?.map(Json)
 }

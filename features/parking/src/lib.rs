@@ -8,6 +8,7 @@ mod checks;
 mod claims;
 mod deliver;
 mod heads;
+mod http;
 pub mod metrics;
 mod query;
 pub mod rows;

@@ -1,21 +1,20 @@
-//! `/v1/dlq` and `/v1/retry`.
+//! `/v1/dlq`.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use krocket_features::MessageId;
 use krocket_features::headers::{ORIGIN_MESSAGE_ID, REAL_TOPIC, RECONSUME_TIMES};
-use krocket_features::http::{ErrorBody, Page, Problem, limit, token, untoken};
+use krocket_features::http::{ErrorBody, Page, Paging, Problem, blocking, limit, message_id, place, unplace};
 use krocket_stack::ledger::TopicInfo;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::redrive::{DeadLetters, Letter, Which};
 
-/// The routes.
+/// The routes of the dead letters.
 pub fn routes(letters: Arc<DeadLetters>) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(groups))
@@ -98,14 +97,6 @@ fn shown(letter: Letter, redriven: bool) -> DeadLetter {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-struct Paging {
-    /// At most so many.
-    limit: Option<usize>,
-    /// Where the last page ended.
-    next: Option<String>,
-}
-
 /// The dead letters of a group, in the order of partitions and offsets.
 #[utoipa::path(get, path = "/v1/dlq/{group}", tag = "dlq", params(("group" = String, Path, description = "consumer group"), Paging),
     responses((status = 200, body = Page<DeadLetter>), (status = 404, body = ErrorBody)))]
@@ -117,24 +108,16 @@ async fn list(
     blocking(move || {
         let limit = limit(paging.limit)?;
         let topic = topic(&letters, &group)?;
-        let from = match paging.next.as_deref().map(untoken).transpose()? {
+        let from = match unplace::<2>(paging.next.as_deref())? {
             None => None,
-            Some(key) => {
-                let parsed = || {
-                    let (index, offset) = key.split_first_chunk()?;
-                    Some((i32::from_be_bytes(*index), i64::from_be_bytes(offset.try_into().ok()?)))
-                };
-                Some(parsed().ok_or_else(|| Problem::bad_request("`next` is not a token of this list"))?)
-            }
+            Some([index, offset]) => Some((i32::try_from(index).map_err(|_| Problem::no_token())?, offset)),
         };
         let mut found = Vec::new();
         letters.visit(&topic, from, &mut |letter| {
             found.push(letter);
             found.len() <= limit
         })?;
-        let next = found
-            .get(limit)
-            .map(|letter| token(&[&letter.id.partition.to_be_bytes()[..], &letter.id.offset.to_be_bytes()].concat()));
+        let next = found.get(limit).map(|letter| place([i64::from(letter.id.partition), letter.id.offset]));
         found.truncate(limit);
         let mut items = Vec::new();
         for letter in found {
@@ -166,8 +149,8 @@ struct Selection {
 impl Selection {
     fn which(&self) -> Result<Which, Problem> {
         let ids =
-            self.ids.as_ref().map(|ids| ids.iter().map(|id| id.parse::<MessageId>()).collect::<Result<Vec<_>, _>>());
-        let ids = ids.transpose().map_err(|error| Problem::bad_request(error.to_string()))?;
+            self.ids.as_ref().map(|ids| ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>());
+        let ids = ids.transpose()?;
         let range = self.from.is_some() || self.to.is_some();
         match (&ids, self.all, range) {
             (Some(_), false, false) | (None, true, false) | (None, false, true) => {}
@@ -259,11 +242,4 @@ async fn purge(
 
 fn topic(letters: &DeadLetters, group: &str) -> Result<TopicInfo, Problem> {
     letters.topic(group).ok_or_else(|| Problem::not_found(format!("group {group:?} has no dead letters")))
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
-) -> Result<Json<T>, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Problem::unavailable(error.to_string()))?.map(Json)
 }

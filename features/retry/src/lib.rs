@@ -9,6 +9,7 @@ mod policy;
 mod redrive;
 mod share;
 mod topics;
+mod waiting;
 
 pub use attempts::sweep;
 pub use http::routes;
@@ -16,3 +17,4 @@ pub use layer::Retry;
 pub use redrive::DeadLetters;
 pub use share::ShareRetry;
 pub use topics::Topics;
+pub use waiting::routes as waiting;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use krocket_features::MessageId;
-use krocket_features::http::{ErrorBody, Page, Problem, limit, token, untoken};
+use krocket_features::http::{ErrorBody, Page, Problem, blocking, limit};
 use krocket_parking::rows::{end, repark, unpark};
 use krocket_parking::{Claim, Ended, Entry, Listed, Locator, Outcome, Parking, Status};
 use serde::{Deserialize, Serialize};
@@ -70,14 +69,7 @@ async fn list(State(parking): State<Arc<Parking>>, Query(filter): Query<Filter>)
 
 fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Scheduled>, Problem> {
     let limit = limit(filter.limit)?;
-    let partitions = match &filter.topic {
-        Some(name) => parking.ledger().topic(name).ok_or_else(|| no_topic(name))?.partitions,
-        None => {
-            let mut all: Vec<_> = parking.ledger().topics().into_iter().flat_map(|topic| topic.partitions).collect();
-            all.sort_unstable();
-            all
-        }
-    };
+    let partitions = parking.partitions_of(filter.topic.as_deref())?;
     if let Some(uniq) = &filter.uniq_key {
         if filter.topic.is_none() {
             return Err(Problem::bad_request("`uniq_key` needs `topic`: keys are a topic's own"));
@@ -92,45 +84,10 @@ fn list_now(parking: &Parking, filter: &Filter) -> Result<Page<Scheduled>, Probl
         }
         return Ok(Page { items, next: None });
     }
-    let key = filter.next.as_deref().map(untoken).transpose()?;
-    let begin = match &key {
-        None => None,
-        Some(key) => Some(cursor(key).ok_or_else(|| Problem::bad_request("`next` is not a token of this list"))?),
-    };
-    let (from, to) = (filter.from.unwrap_or(0), filter.to.unwrap_or(i64::MAX));
-    let (mut items, mut last) = (Vec::new(), None);
-    for partition in partitions {
-        let after = match begin {
-            Some((of, ..)) if partition < of => continue,
-            Some((of, due, offset)) if partition == of => Some((due, offset)),
-            _ => None,
-        };
-        parking.pending(partition, from, after, &mut |Listed { at, due, entry, .. }| {
-            if due >= to || items.len() >= limit {
-                return false;
-            }
-            if entry.half().is_none() {
-                items.extend(scheduled(parking, at, due, &entry));
-                last = Some((partition, due, at.1));
-            }
-            true
-        })?;
-        if items.len() >= limit {
-            break;
-        }
-    }
-    let full = items.len() >= limit;
-    let next = last.filter(|_| full).map(|(partition, due, offset)| {
-        token(&[&partition.to_be_bytes()[..], &due.to_be_bytes(), &offset.to_be_bytes()].concat())
-    });
-    Ok(Page { items, next })
-}
-
-fn cursor(key: &[u8]) -> Option<(u32, i64, i64)> {
-    let (partition, rest) = key.split_first_chunk()?;
-    let (due, offset) = rest.split_first_chunk()?;
-    let number = |bytes: &[u8; 8]| i64::from_be_bytes(*bytes);
-    Some((u32::from_be_bytes(*partition), number(due), number(offset.try_into().ok()?)))
+    let due = (filter.from.unwrap_or(0), filter.to);
+    parking.page(&partitions, due, limit, filter.next.as_deref(), |Listed { at, due, entry, .. }| {
+        scheduled(parking, at, due, &entry).filter(|_| entry.half().is_none())
+    })
 }
 
 /// Shows one.
@@ -139,7 +96,7 @@ fn cursor(key: &[u8]) -> Option<(u32, i64, i64)> {
     responses((status = 200, body = Scheduled), (status = 404, body = ErrorBody), (status = 409, body = ErrorBody)))]
 async fn show(State(parking): State<Arc<Parking>>, Path(id): Path<String>) -> Result<Json<Scheduled>, Problem> {
     blocking(move || {
-        let at = locate(&parking, &id)?;
+        let at = parking.locate_text(&id)?;
         let (due, entry) = pending(&id, parking.status(at)?)?;
         scheduled(&parking, at, due, &entry).ok_or_else(|| Problem::not_found(format!("{id}: the topic is gone")))
     })
@@ -209,7 +166,7 @@ async fn move_to(parking: &Arc<Parking>, id: String, to: i64) -> Result<Json<Don
 
 /// Claims a pending message.
 fn take(parking: &Arc<Parking>, id: &str) -> Result<(Claim, Locator, i64, Entry), Problem> {
-    let at = locate(parking, id)?;
+    let at = parking.locate_text(id)?;
     let claim = parking.claim(at).ok_or_else(|| Problem::conflict(format!("{id} is being delivered or changed right now")))?;
     let (due, entry) = pending(id, parking.stored_status(at)?)?;
     Ok((claim, at, due, entry))
@@ -226,18 +183,4 @@ fn pending(id: &str, status: Status) -> Result<(i64, Entry), Problem> {
         Status::Delivered => Err(Problem::conflict(format!("{id} was delivered already"))),
         Status::Unknown => Err(Problem::not_found(format!("{id} is no delayed message"))),
     }
-}
-
-fn locate(parking: &Parking, id: &str) -> Result<Locator, Problem> {
-    let parsed: MessageId = id.parse().map_err(|error| Problem::bad_request(format!("{error}")))?;
-    parking.locate(&parsed).ok_or_else(|| Problem::not_found(format!("{id}: no such topic or partition")))
-}
-
-fn no_topic(name: &str) -> Problem {
-    Problem::not_found(format!("no topic {name:?}"))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Problem> + Send + 'static) -> Result<Json<T>, Problem> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Problem::unavailable(error.to_string()))?.map(Json)
 }
