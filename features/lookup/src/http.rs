@@ -70,7 +70,9 @@ fn text(bytes: Option<&[u8]>) -> (Option<String>, Option<&'static str>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
         None => (None, None),
         Some(Ok(text)) => (Some(text.to_owned()), None),
-        Some(Err(bytes)) => (Some(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)), Some("base64")),
+        Some(Err(bytes)) => {
+            (Some(base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)), Some("base64"))
+        }
     }
 }
 
@@ -117,7 +119,10 @@ struct Question {
 /// Finds messages by key, UNIQ_KEY, or topic and time.
 #[utoipa::path(get, path = "/v1/messages", tag = "messages", params(Question),
     responses((status = 200, body = Page<Found>), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
-async fn find(State(lookup): State<Arc<Lookup>>, Query(question): Query<Question>) -> Result<Json<Page<Found>>, Problem> {
+async fn find(
+    State(lookup): State<Arc<Lookup>>,
+    Query(question): Query<Question>,
+) -> Result<Json<Page<Found>>, Problem> {
     blocking(move || find_now(&lookup, &question)).await
 }
 
@@ -198,10 +203,7 @@ fn page(found: Vec<Message>, next: Option<String>) -> Page<Found> {
     params(("id" = String, Path, description = "topic:partition:offset")),
     responses((status = 200, body = Found), (status = 400, body = ErrorBody), (status = 404, body = ErrorBody)))]
 async fn show(State(lookup): State<Arc<Lookup>>, Path(id): Path<String>) -> Result<Json<Found>, Problem> {
-    blocking(move || {
-        lookup.message(&message_id(&id)?)?.map(Found::from).ok_or_else(|| no_message(&id))
-    })
-    .await
+    blocking(move || lookup.message(&message_id(&id)?)?.map(Found::from).ok_or_else(|| no_message(&id))).await
 }
 
 /// The life of a message: parked, delivered, each retry and why, dead, redriven, and which groups have consumed it.
@@ -257,7 +259,7 @@ struct Started {
 #[utoipa::path(post, path = "/v1/lookup/rebuild", tag = "lookup",
     responses((status = 200, body = Started), (status = 409, body = ErrorBody)))]
 async fn rebuild(State(lookup): State<Arc<Lookup>>) -> Result<Json<Started>, Problem> {
-    if lookup.start_rebuild() {
+    if lookup.start_rebuild().await? {
         Ok(Json(Started { state: "rebuilding" }))
     } else {
         Err(Problem::conflict("the index is being made again already"))

@@ -2,7 +2,6 @@
 
 use std::hash::Hasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use krocket_config::rules::Live;
@@ -11,6 +10,8 @@ use krocket_protocol::records::{BatchHeader, Record, Records};
 use krocket_stack::ledger::{PartitionId, StoredBatch, tables};
 use krocket_stack::{Handler, Ledger, LedgerError, Row};
 use tokio_util::sync::CancellationToken;
+
+use crate::rebuild::Rebuild;
 
 /// What a row of the index is by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +33,8 @@ const WORK: usize = 256;
 const MAX_ROWS: usize = 50_000;
 /// Looked for again after this, should a notice have been missed.
 const IDLE: Duration = Duration::from_secs(5);
-/// Bytes read at a time by a rebuild.
-const READ_BYTES: usize = 4 << 20;
+/// No row comes before this key.
+pub(crate) const FIRST_ROW: &[u8] = &[1];
 
 /// The look-up index of this process.
 pub struct Lookup {
@@ -43,22 +44,18 @@ pub struct Lookup {
     pub(crate) rebuild: Rebuild,
 }
 
-/// How far a rebuild is, in offsets.
-#[derive(Debug, Default)]
-pub(crate) struct Rebuild {
-    pub(crate) running: AtomicBool,
-    pub(crate) done: AtomicU64,
-    pub(crate) total: AtomicU64,
-}
-
 impl Lookup {
     /// Over the backend's rows; `next` is asked for groups.
     pub fn new(ledger: Arc<dyn Ledger>, next: Arc<dyn Handler>, rules: Live) -> Arc<Self> {
         Arc::new(Lookup { ledger, next, rules, rebuild: Rebuild::default() })
     }
 
-    /// Indexes what comes until stopped.
+    /// Indexes what comes, sweeps what goes, and makes the index again where that is wanted, until stopped.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        tokio::join!(self.index_what_comes(&stop), self.sweep_until(&stop), self.rebuild_when_wanted(&stop));
+    }
+
+    async fn index_what_comes(self: &Arc<Self>, stop: &CancellationToken) {
         while !stop.is_cancelled() {
             let lookup = self.clone();
             let worked = tokio::task::spawn_blocking(move || lookup.work()).await;
@@ -133,56 +130,8 @@ impl Lookup {
         Ok(count)
     }
 
-    /// Makes the index again from the log; false where that is under way already.
-    pub(crate) fn start_rebuild(self: &Arc<Self>) -> bool {
-        if self.rebuild.running.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        let lookup = self.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = lookup.rebuild_now() {
-                tracing::error!(%error, "the look-up index could not be made again");
-            }
-            lookup.rebuild.running.store(false, Ordering::Release);
-        });
-        true
-    }
-
-    fn rebuild_now(&self) -> Result<(), LedgerError> {
-        let partitions: Vec<PartitionId> = self.ledger.topics().into_iter().flat_map(|topic| topic.partitions).collect();
-        let infos: Vec<_> = partitions.iter().filter_map(|id| Some((*id, self.ledger.partition(*id)?))).collect();
-        let total = infos.iter().map(|(_, info)| info.end.saturating_sub(info.log_start) as u64).sum();
-        self.rebuild.done.store(0, Ordering::Release);
-        self.rebuild.total.store(total, Ordering::Release);
-        self.clear()?;
-        let mut done = 0;
-        for (partition, info) in infos {
-            let Some(rules) = self.rules.get().topic(&info.topic).lookup.clone() else { continue };
-            let mut position = 0;
-            while position < info.end {
-                let stored = self.ledger.batches(partition, position, READ_BYTES)?;
-                let mut rows = Vec::new();
-                let before = position;
-                for stored in &stored {
-                    self.index(partition, stored, rules.key, &mut rows)?;
-                    let end = BatchHeader::read(&stored.batch).map_or(position, |header| header.last_offset() + 1);
-                    position = position.max(end);
-                }
-                self.ledger.derive(rows)?;
-                if position == before {
-                    break;
-                }
-                let so_far = position.saturating_sub(info.log_start).max(0) as u64;
-                self.rebuild.done.store((done + so_far).min(total), Ordering::Release);
-            }
-            done += info.end.saturating_sub(info.log_start) as u64;
-            self.rebuild.done.store(done.min(total), Ordering::Release);
-        }
-        Ok(())
-    }
-
     /// The rows of a batch; they are written now and then, for a batch can have more than there is memory for.
-    fn index(
+    pub(crate) fn index(
         &self,
         partition: PartitionId,
         stored: &StoredBatch,
@@ -212,20 +161,6 @@ impl Lookup {
         }
         Ok(())
     }
-
-    fn clear(&self) -> Result<(), LedgerError> {
-        loop {
-            let mut rows = Vec::new();
-            self.ledger.scan(tables::LOOKUP, &[], &mut |key, _| {
-                rows.push(Row::delete(tables::LOOKUP, key));
-                rows.len() < 10_000
-            })?;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            self.ledger.derive(rows)?;
-        }
-    }
 }
 
 /// The words of a record's `KEYS`.
@@ -243,6 +178,11 @@ pub(crate) fn prefix(by: By, text: &[u8]) -> Vec<u8> {
     let mut key = vec![by as u8];
     key.extend_from_slice(&hasher.finish().to_be_bytes());
     key
+}
+
+/// Partition and offset as other features' rows have them.
+pub(crate) fn locator((partition, offset): (PartitionId, i64)) -> Vec<u8> {
+    [&partition.to_be_bytes()[..], &offset.to_be_bytes()].concat()
 }
 
 fn row_key(by: By, text: &[u8], timestamp: i64, partition: PartitionId, offset: i64) -> Vec<u8> {
@@ -263,4 +203,59 @@ pub(crate) fn parse(key: &[u8]) -> Option<(i64, PartitionId, i64)> {
     let (timestamp, rest) = key.get(9..)?.split_first_chunk()?;
     let (partition, rest) = rest.split_first_chunk()?;
     Some((i64::from_be_bytes(*timestamp), u32::from_be_bytes(*partition), i64::from_be_bytes(rest.try_into().ok()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Memory, lookup, record};
+
+    fn work(partition: PartitionId, offset: i64) -> Vec<u8> {
+        locator((partition, offset))
+    }
+
+    #[test]
+    fn a_row_tells_its_kind_text_time_and_place() {
+        let key = row_key(By::Uniq, b"u", 1000, 7, 300);
+        assert_eq!(parse(&key), Some((1000, 7, 300)));
+        assert!(is_row(&key, By::Uniq, b"u"));
+        for (by, text) in [(By::Key, &b"u"[..]), (By::Uniq, b"v"), (By::Uniq, b"")] {
+            assert!(!is_row(&key, by, text), "{by:?} {text:?}");
+        }
+        assert!(!is_row(&key[..28], By::Uniq, b"u"), "cut short");
+        assert!(row_key(By::Key, b"u", -5, 7, 300) < row_key(By::Key, b"u", 1, 7, 300), "before 1970 counts as 1970");
+        // On disk: it may never change.
+        assert_eq!(prefix(By::Key, b"order-7"), [1, 85, 66, 130, 156, 124, 243, 238, 166]);
+    }
+
+    #[test]
+    fn work_becomes_rows_and_is_done() {
+        let memory = Memory::new(&["orders", "off"]);
+        memory.append(0, 0, &record(&[("KEYS", " a  b a "), ("UNIQ_KEY", "u"), ("ORIGIN_MESSAGE_ID", "orders:0:0")]));
+        memory.append(0, 1, &record(&[("KEYS", ""), ("UNIQ_KEY", "")]));
+        memory.append(1, 0, &record(&[("KEYS", "a")]));
+        let lookup = lookup(&memory, &["orders"]);
+        for (key, why) in
+            [(work(0, 0), "two words"), (work(0, 1), "empty ones"), (work(1, 0), "off"), (work(9, 0), "deleted")]
+        {
+            memory.put(tables::WORK, &key, why.as_bytes());
+        }
+        assert_eq!(lookup.waiting(), Ok(4));
+        assert_eq!(lookup.work(), Ok(4));
+        assert_eq!(memory.keys(tables::WORK), Vec::<Vec<u8>>::new());
+        let kinds: Vec<u8> = memory.keys(tables::LOOKUP).iter().map(|key| key[0]).collect();
+        assert_eq!(kinds, [By::Key as u8, By::Key as u8, By::Uniq as u8, By::Origin as u8]);
+    }
+
+    #[test]
+    fn what_may_still_go_is_not_indexed_yet() {
+        let memory = Memory::new(&["orders"]);
+        memory.append(0, 0, &record(&[("KEYS", "a")]));
+        let lookup = lookup(&memory, &["orders"]);
+        memory.put(tables::WORK, &work(0, 1), b"");
+        assert_eq!(lookup.work(), Ok(0));
+        memory.append(0, 1, &record(&[("KEYS", "b")]));
+        assert_eq!(lookup.work(), Ok(1));
+        assert_eq!(memory.keys(tables::LOOKUP).len(), 1);
+    }
 }

@@ -5,6 +5,10 @@ mod index;
 mod layer;
 mod life;
 mod query;
+mod rebuild;
+mod sweep;
+#[cfg(test)]
+mod testing;
 
 pub use http::routes;
 pub use index::Lookup;

@@ -12,7 +12,7 @@ use krocket_stack::ledger::tables;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::index::{By, Lookup};
+use crate::index::{By, Lookup, locator};
 use crate::query::{Message, Wanted};
 
 const LIST_GROUPS: i16 = 4;
@@ -94,9 +94,10 @@ impl Lookup {
             let retry = escape::group(&prefixes.retry, &copy.id.topic);
             let dead = escape::group(&prefixes.dlq, &copy.id.topic);
             let later = copy.header(ORIGIN_MESSAGE_ID).is_some();
-            let key = [&copy.at.0.to_be_bytes()[..], &copy.at.1.to_be_bytes()].concat();
+            let key = locator(copy.at);
             let until = self.ledger.get(tables::PARKED, &key)?;
-            let until_ms = until.and_then(|due| Some(i64::from_be_bytes(*due.first_chunk()?))).filter(|due| *due != i64::MAX);
+            let until_ms =
+                until.and_then(|due| Some(i64::from_be_bytes(*due.first_chunk()?))).filter(|due| *due != i64::MAX);
             let what = match (&retry, &dead, copy.hidden) {
                 (_, Some(_), _) => "dead",
                 (Some(_), _, true) => "retrying",
@@ -138,7 +139,9 @@ impl Lookup {
     pub(crate) async fn groups(&self, copies: &[Message]) -> Result<Vec<Consumed>, krocket_stack::Error> {
         let prefixes = self.rules.get().prefixes.clone();
         let internal = |topic: &str| {
-            [&prefixes.retry, &prefixes.dlq, &prefixes.check].iter().any(|prefix| escape::group(prefix, topic).is_some())
+            [&prefixes.retry, &prefixes.dlq, &prefixes.check]
+                .iter()
+                .any(|prefix| escape::group(prefix, topic).is_some())
         };
         let Some(shown) = copies.iter().rev().find(|copy| !copy.hidden && !internal(&copy.id.topic)) else {
             return Ok(Vec::new());
@@ -187,5 +190,70 @@ impl Lookup {
             admin::call(&*self.next, ApiKey::OffsetFetch, OFFSET_FETCH, request).await?;
         let offset = response.groups.first().and_then(|group| group.topics.first()?.partitions.first());
         Ok(offset.map(|partition| partition.committed_offset).filter(|offset| *offset >= 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Memory, lookup, record};
+
+    #[test]
+    fn every_copy_leads_to_the_whole_life() {
+        let memory = Memory::new(&["orders", "retry.g", "dlq.g", "check.shop"]);
+        let origin = ("ORIGIN_MESSAGE_ID", "orders:0:0");
+        memory.append(0, 0, &record(&[("TAGS", "paid")]));
+        memory.append(1, 1, &record(&[origin, ("ERROR", "no money"), ("RECONSUME_TIMES", "1")]));
+        memory.hide(1, 1);
+        memory.append(1, 2, &record(&[origin, ("RECONSUME_TIMES", "1")]));
+        memory.append(2, 3, &record(&[origin]));
+        memory.append(0, 4, &record(&[origin, ("REDRIVEN_AT", "5")]));
+        memory.append(0, 5, &record(&[]));
+        memory.append(3, 6, &record(&[origin]));
+        memory.put(tables::PARKED, &locator((1, 1)), &9000_i64.to_be_bytes());
+        let lookup = lookup(&memory, &["*"]);
+        assert_eq!(lookup.rebuild_now(b"1", || false), Ok(true));
+        for id in ["orders:0:0", "retry.g:0:1", "retry.g:0:2", "dlq.g:0:3", "orders:0:4", "check.shop:0:6"] {
+            let copies = lookup.copies(&id.parse().expect("an id")).expect("reads").expect("copies");
+            let events = lookup.events(&copies).expect("reads");
+            let told: Vec<_> = events.iter().map(|event| (event.what, event.at_ms, event.group.as_deref())).collect();
+            let g = Some("g");
+            assert_eq!(
+                told,
+                [
+                    ("produced", 1000, None),
+                    ("retrying", 1001, g),
+                    ("retried", 1002, g),
+                    ("dead", 1003, g),
+                    ("redriven", 1004, None),
+                    ("asked", 1006, None),
+                ],
+                "{id}"
+            );
+            let nack = &events[1];
+            assert_eq!(
+                (nack.until_ms, nack.times.as_deref(), nack.reason.as_deref()),
+                (Some(9000), Some("1"), Some("no money"))
+            );
+        }
+        assert!(lookup.copies(&"orders:0:9".parse().expect("an id")).expect("reads").is_none());
+    }
+
+    #[test]
+    fn how_a_parked_message_ended_is_told() {
+        for (outcome, what) in
+            [("cancelled", "cancelled"), ("committed", "committed"), ("rolled_back", "rolled_back"), ("lost", "lost")]
+        {
+            let memory = Memory::new(&["orders"]);
+            memory.append(0, 0, &record(&[("TRAN_MSG", "true")]));
+            memory.hide(0, 0);
+            let ended = format!("{{\"outcome\": \"{outcome}\", \"at\": 1500}}");
+            memory.put(tables::ENDED, &locator((0, 0)), ended.as_bytes());
+            let lookup = lookup(&memory, &["*"]);
+            let copies = lookup.copies(&"orders:0:0".parse().expect("an id")).expect("reads").expect("copies");
+            let events = lookup.events(&copies).expect("reads");
+            let told: Vec<_> = events.iter().map(|event| (event.what, event.at_ms)).collect();
+            assert_eq!(told, [("parked", 1000), (what, 1500)]);
+        }
     }
 }

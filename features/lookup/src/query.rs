@@ -113,9 +113,9 @@ impl Lookup {
                 return false;
             }
             last = Some(key.to_vec());
-            let of_topic = wanted.topic.is_none_or(|topic| {
-                self.ledger.partition(partition).is_some_and(|info| *info.topic == *topic)
-            });
+            let of_topic = wanted
+                .topic
+                .is_none_or(|topic| self.ledger.partition(partition).is_some_and(|info| *info.topic == *topic));
             if of_topic {
                 match self.read(partition, offset, is_it) {
                     Ok(Some(message)) => found.push(message),
@@ -177,5 +177,106 @@ impl Lookup {
             }
         }
         Ok(Some(found))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::testing::{Memory, lookup, record};
+
+    fn offsets(found: &[Message]) -> Vec<(PartitionId, i64)> {
+        found.iter().map(|message| message.at).collect()
+    }
+
+    fn by_key(text: &'static str) -> Wanted<'static> {
+        Wanted { by: By::Key, text: text.as_bytes(), topic: None, from: 0, to: i64::MAX }
+    }
+
+    /// Timestamps are 1000 + offset.
+    fn indexed() -> (Arc<Memory>, Arc<Lookup>) {
+        let memory = Memory::new(&["orders", "orders", "returns"]);
+        for offset in 0..4 {
+            memory.append(0, offset, &record(&[("KEYS", "a b")]));
+            memory.append(2, offset, &record(&[("KEYS", "a")]));
+        }
+        memory.append(1, 0, &record(&[("KEYS", "ab")]));
+        let lookup = lookup(&memory, &["*"]);
+        assert_eq!(lookup.rebuild_now(b"1", || false), Ok(true));
+        (memory, lookup)
+    }
+
+    #[test]
+    fn what_is_found_is_exact() {
+        let (memory, lookup) = indexed();
+        let find = |wanted: &Wanted<'_>| offsets(&lookup.find(wanted, None, 100).expect("finds").0);
+        assert_eq!(find(&by_key("b")), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+        assert_eq!(find(&by_key("ab")), [(1, 0)]);
+        assert_eq!(find(&by_key("A")), []);
+        assert_eq!(find(&Wanted { by: By::Uniq, ..by_key("a") }), []);
+        assert_eq!(find(&Wanted { topic: Some("returns"), ..by_key("a") }), [(2, 0), (2, 1), (2, 2), (2, 3)]);
+        assert_eq!(find(&Wanted { from: 1001, to: 1003, ..by_key("b") }), [(0, 1), (0, 2)]);
+
+        // A row of the same hash whose record says another thing.
+        let foreign = [&prefix(By::Key, b"b")[..], &1000_i64.to_be_bytes(), &[0, 0, 0, 1], &[0; 8]].concat();
+        memory.put(tables::LOOKUP, &foreign, b"");
+        memory.set_log_start(0, 2);
+        assert_eq!(find(&by_key("b")), [(0, 2), (0, 3)], "neither that nor what retention took");
+        memory.delete(0);
+        assert_eq!(find(&by_key("b")), []);
+    }
+
+    #[test]
+    fn pages_give_each_message_once() {
+        let (_, lookup) = indexed();
+        for limit in 1..10 {
+            let (mut all, mut after) = (Vec::new(), None);
+            loop {
+                let (found, last) = lookup.find(&by_key("a"), after.as_deref(), limit).expect("finds");
+                assert!(found.len() <= limit, "{limit}");
+                all.extend(offsets(&found));
+                after = last;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(all, [(0, 0), (2, 0), (0, 1), (2, 1), (0, 2), (2, 2), (0, 3), (2, 3)], "pages of {limit}");
+        }
+    }
+
+    #[test]
+    fn hidden_messages_are_read_by_id_and_not_browsed() {
+        let memory = Memory::new(&["orders"]);
+        for offset in 0..4 {
+            memory.append(0, offset, &record(&[]));
+            if offset == 1 {
+                memory.hide(0, offset);
+            }
+        }
+        let lookup = lookup(&memory, &["*"]);
+        memory.set_log_start(0, 2);
+        let hidden =
+            |id: &str| lookup.message(&id.parse().expect("an id")).expect("reads").map(|message| message.hidden);
+        for (id, expected) in [
+            ("orders:0:0", None),
+            ("orders:0:1", Some(true)),
+            ("orders:0:2", Some(false)),
+            ("orders:0:4", None),
+            ("orders:1:0", None),
+            ("nothing:0:0", None),
+        ] {
+            assert_eq!(hidden(id), expected, "{id}");
+        }
+        memory.set_log_start(0, 0);
+        let browse = |times, after, limit| {
+            offsets(&lookup.browse("orders", times, after, limit).expect("reads").expect("a topic"))
+        };
+        assert_eq!(browse((0, i64::MAX), None, 10), [(0, 0), (0, 2), (0, 3)]);
+        assert_eq!(browse((0, i64::MAX), None, 2), [(0, 0), (0, 2)]);
+        assert_eq!(browse((0, i64::MAX), Some((0, 2)), 2), [(0, 3)]);
+        assert_eq!(browse((1000, 1003), None, 10), [(0, 0), (0, 2)]);
+        assert!(lookup.browse("nothing", (0, 1), None, 10).expect("reads").is_none());
     }
 }
