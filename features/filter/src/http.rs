@@ -193,7 +193,9 @@ async fn create(
 async fn delete(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     shared.all().name(&name).ok_or_else(|| unknown(&name))?;
     if shared.rules.get().views.iter().any(|view| view.name == name) {
-        return Err(Problem::conflict(format!("\"{name}\" is in the configuration's [[views]]: remove it there first")));
+        return Err(Problem::conflict(format!(
+            "\"{name}\" is in the configuration's [[views]]: remove it there first"
+        )));
     }
     shared.delete(&name).await?;
     Ok(StatusCode::NO_CONTENT)

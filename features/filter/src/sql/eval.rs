@@ -38,7 +38,8 @@ pub(super) fn truth(node: &Node, record: &impl Fields) -> Option<bool> {
                 Search::StartsWith => found.starts_with(text.as_str()),
                 Search::EndsWith => found.ends_with(text.as_str()),
             };
-            Some(hit != *negated)
+            // RocketMQ: an empty text is in nothing, and is not outside of anything.
+            Some(!text.is_empty() && hit != *negated)
         }
         Node::Like(name, pattern) => match field(name, record) {
             Value::Null => None,

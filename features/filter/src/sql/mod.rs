@@ -6,6 +6,8 @@ mod token;
 mod value;
 
 #[cfg(test)]
+mod rocketmq;
+#[cfg(test)]
 mod tests;
 
 use crate::expression::{Fields, FilterError};

@@ -10,10 +10,9 @@ use crate::expression::FilterError;
 /// Deepest nesting of parentheses, NOT and signs.
 const MAX_DEPTH: usize = 64;
 
-const KEYWORDS: [&str; 15] = [
-    "AND", "OR", "NOT", "IS", "NULL", "TRUE", "FALSE", "BETWEEN", "IN", "LIKE", "ESCAPE", "CONTAINS", "STARTSWITH",
-    "ENDSWITH", "NOW",
-];
+/// RocketMQ's. LIKE and ESCAPE may be names as well.
+const KEYWORDS: [&str; 12] =
+    ["AND", "OR", "NOT", "IS", "NULL", "TRUE", "FALSE", "BETWEEN", "IN", "CONTAINS", "STARTSWITH", "ENDSWITH"];
 
 pub(super) fn parse(text: &str) -> Result<Node, FilterError> {
     let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
@@ -111,7 +110,10 @@ impl Parser {
         if negated {
             return error(
                 self.column(),
-                format!("expected BETWEEN, IN, LIKE, CONTAINS, STARTSWITH or ENDSWITH after NOT, found {}", self.found()),
+                format!(
+                    "expected BETWEEN, IN, LIKE, CONTAINS, STARTSWITH or ENDSWITH after NOT, found {}",
+                    self.found()
+                ),
             );
         }
         Ok(left)
@@ -190,7 +192,10 @@ impl Parser {
             Token::Sign("(") => {
                 let inner = self.deeper(Parser::or)?;
                 if self.any_sign(&[")"]).is_none() {
-                    return error(self.column(), format!("expected ) for the ( of column {column}, found {}", self.found()));
+                    return error(
+                        self.column(),
+                        format!("expected ) for the ( of column {column}, found {}", self.found()),
+                    );
                 }
                 Ok(inner)
             }
@@ -198,9 +203,12 @@ impl Parser {
                 "TRUE" => Ok(Node::Constant(Value::Bool(true))),
                 "FALSE" => Ok(Node::Constant(Value::Bool(false))),
                 "NULL" => Ok(Node::Constant(Value::Null)),
-                keyword if KEYWORDS.contains(&keyword) => {
-                    error(column, format!("expected a value, found the keyword {keyword}; a header of that name goes in double quotes"))
-                }
+                keyword if KEYWORDS.contains(&keyword) => error(
+                    column,
+                    format!(
+                        "expected a value, found the keyword {keyword}; a header of that name goes in double quotes"
+                    ),
+                ),
                 _ => Ok(Node::Field(named(word))),
             },
             _ => {
@@ -268,7 +276,10 @@ impl Parser {
                 self.at += 1;
                 Ok(text)
             }
-            _ => error(self.column(), format!("expected a string in single quotes after {after}, found {}", self.found())),
+            _ => error(
+                self.column(),
+                format!("expected a string in single quotes after {after}, found {}", self.found()),
+            ),
         }
     }
 

@@ -27,10 +27,11 @@ impl Value<'_> {
         }
     }
 
-    /// SQL's `=`. RocketMQ: NULL on the left gives NULL, NULL on the right FALSE; what cannot be converted gives NULL
-    /// here, where RocketMQ drops the message with an error.
+    /// SQL's `=`. RocketMQ: NULL on the left gives NULL, NULL on the right FALSE, two of them TRUE; what cannot be converted
+    /// gives NULL here, where RocketMQ drops the message with an error.
     pub(super) fn equals(&self, other: &Value<'_>) -> Option<bool> {
         match (self, other) {
+            (Value::Null, Value::Null) => Some(true),
             (Value::Null, _) => None,
             (_, Value::Null) => Some(false),
             (Value::Text(a), Value::Text(b)) => Some(a == b),
