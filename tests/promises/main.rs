@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod client;
+mod groups;
 mod ledger;
 mod wire;
 
@@ -47,6 +48,16 @@ const CONFIG: &str = r#"
 groups = ["billing"]
 backoff = { steps = ["150ms", "400ms"] }
 max_attempts = 2
+
+[[retry]]
+groups = ["eager"]
+backoff = { steps = ["50ms", "100ms"] }
+max_attempts = 2
+
+[[retry]]
+groups = ["patient"]
+backoff = { initial = "200ms", multiplier = 2.0, max = "1s", jitter = 0.2 }
+max_attempts = 1
 "#;
 
 fn setting(name: &str) -> Option<u64> {
@@ -90,33 +101,61 @@ async fn life(folder: &Path, seed: u64, rounds: u32) -> Result<ledger::Counts, S
     let (world, seen) = watch::channel(None);
     let (mut server, mut address, _) = start(folder, &config);
     wire::create_topic(address, TOPIC, PARTITIONS).await;
+    wire::create_topic(address, groups::WORK, groups::PARTITIONS).await;
+    wire::ask_for(address, RETRY).await;
+    let books: Arc<Mutex<groups::Books>> = Arc::default();
+    // The groups go on when everybody else has ended.
+    let (work, seen_by_groups) = watch::channel(None);
+    let mut consumers = JoinSet::new();
+    for style in &groups::STYLES {
+        wire::ask_for(address, style.source).await;
+        wire::ask_for(address, &style.retry()).await;
+        consumers.spawn(groups::consume(style, seen_by_groups.clone(), books.clone()));
+    }
     let mut clients = JoinSet::new();
     for id in 0..CLIENTS {
         clients.spawn(Client::new(id, rng.random(), ledger.clone()).run(seen.clone()));
     }
+    clients.spawn(groups::produce(seen.clone(), books.clone()));
+    drop(seen);
     world.send_replace(Some(address));
+    work.send_replace(Some(address));
     for round in 1..=rounds {
         tokio::time::sleep(Duration::from_millis(rng.random_range(100..1500))).await;
         server.signal(if rng.random_range(0..8) == 0 { Signal::TERM } else { Signal::KILL });
         world.send_replace(None);
+        work.send_replace(None);
         server.wait();
         let http;
         (server, address, http) = start(folder, &config);
         look(address, http, &ledger, false).await.map_err(|error| format!("round {round}: {error}"))?;
-        if let Some(ended) = clients.try_join_next() {
+        groups::check(address, http, &books, false).await.map_err(|error| format!("round {round}: {error}"))?;
+        if let Some(ended) = clients.try_join_next().or_else(|| consumers.try_join_next()) {
             return Err(format!("round {round}: a client gave up: {ended:?}"));
         }
         world.send_replace(Some(address));
+        work.send_replace(Some(address));
     }
     drop(world);
     while let Some(ended) = clients.join_next().await {
         ended.expect("no client gave up");
     }
     let (_server, address, http) = {
+        work.send_replace(None);
         server.signal(Signal::KILL);
         server.wait();
         start(folder, &config)
     };
+    work.send_replace(Some(address));
+    let ended = groups::check_all(address, http, &books).await.map_err(|error| format!("at the end: {error}"))?;
+    println!("groups: {ended:?}");
+    if ended.consumed == 0 || ended.dead == 0 || ended.retried == 0 {
+        return Err(format!("the groups did too little: {ended:?}"));
+    }
+    drop(work);
+    while let Some(ended) = consumers.join_next().await {
+        ended.expect("no consumer gave up");
+    }
     let deadline = Instant::now() + PATIENCE;
     loop {
         match look(address, http, &ledger, true).await {

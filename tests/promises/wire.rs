@@ -8,22 +8,29 @@ use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, MetadataRequest, ProduceRequest, TopicName,
+    CreateTopicsRequest, FetchRequest, GroupId, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    ProduceRequest, TopicName,
 };
 use krocket_protocol::StrBytes;
-use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Records};
+use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Record, Records};
 use krocket_testkit::session::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Not now, try again.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
+const UNKNOWN_TOPIC: i16 = 3;
+const LOADING: i16 = 14;
 const PRODUCE: i16 = 9;
 const FETCH: i16 = 12;
 const CREATE_TOPICS: i16 = 5;
 const METADATA: i16 = 9;
+const OFFSET_COMMIT: i16 = 8;
+const OFFSET_FETCH: i16 = 8;
 const LIMIT: usize = 64 << 20;
 
 pub(crate) fn now_ms() -> i64 {
@@ -37,11 +44,17 @@ fn name(topic: &str) -> TopicName {
 /// A record to produce.
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
+    /// Empty for a record with neither key nor value.
     pub(crate) value: String,
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Outgoing {
+    /// A nack by id.
+    pub(crate) fn empty() -> Self {
+        Outgoing::new("")
+    }
+
     pub(crate) fn new(value: &str) -> Self {
         Outgoing { value: value.to_owned(), headers: Vec::new() }
     }
@@ -70,7 +83,8 @@ pub(crate) async fn produce(
             .iter()
             .map(|(name, value)| Header { key: name.as_bytes(), value: Some(value.as_bytes()) })
             .collect();
-        batch.push(offset as i64, now, Some(b"k"), Some(record.value.as_bytes()), &headers);
+        let value = Some(record.value.as_bytes()).filter(|value| !value.is_empty());
+        batch.push(offset as i64, now, value.map(|_| &b"k"[..]), value, &headers);
     }
     let bytes = batch.finish(LastOffset::Trim).expect("it compresses").expect("records");
     let data = PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
@@ -104,6 +118,21 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    fn new(topic: &str, partition: i32, record: &Record<'_>) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let headers = record.headers().map(|header| header.expect("a sound header"));
+        Read {
+            topic: topic.to_owned(),
+            partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: record.key.map(text),
+            value: text(record.value.expect("a value")),
+            headers: headers.map(|header| (text(header.key), header.value.map(text))).collect(),
+            origin: record.header(b"ORIGIN_MESSAGE_ID").flatten().map(text),
+        }
+    }
+
     /// Its message id.
     pub(crate) fn id(&self) -> String {
         format!("{}:{}:{}", self.topic, self.partition, self.offset)
@@ -113,73 +142,116 @@ impl Read {
 /// Everything in a partition, from its start to its high watermark.
 pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<Read> {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let mut records = Vec::new();
-    let mut position = 0;
+    let (mut records, mut position) = (Vec::new(), 0);
     loop {
-        let asked = FetchPartition::default()
-            .with_partition(partition)
-            .with_current_leader_epoch(-1)
-            .with_fetch_offset(position)
-            .with_partition_max_bytes(1 << 20);
-        let asked = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![asked]);
-        let request = FetchRequest::default()
-            .with_max_wait_ms(0)
-            .with_min_bytes(1)
-            .with_max_bytes(4 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![asked]);
-        let response = session.call(FETCH, &request).await.expect("the server answers");
-        let data = &response.responses[0].partitions[0];
-        // The retry topics come with their first record.
-        if data.error_code == 3 {
+        let (found, end) = match fetch(&mut session, topic, partition, position).await.expect("the server answers") {
+            Ok(fetched) => fetched,
+            // The retry topics come with their first record.
+            Err(UNKNOWN_TOPIC) => return records,
+            Err(code) => panic!("error {code} fetching {topic}:{partition} at {position}"),
+        };
+        if end == position {
             return records;
         }
-        assert_eq!(data.error_code, 0, "fetching {topic}:{partition} at {position}");
-        let mut bytes = data.records.clone().unwrap_or_default();
-        let before = position;
-        while let Ok(header) = BatchHeader::read(&bytes) {
-            let batch: Bytes = bytes.split_to(header.len);
-            header.check_crc(&batch).expect("a right crc");
-            assert!(header.count > 0, "an empty batch at {}", header.base_offset);
-            for record in &Records::open(&batch, &header, LIMIT).expect("it opens") {
-                let record = record.expect("a sound record");
-                if record.offset < position {
-                    continue;
-                }
-                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
-                records.push(Read {
-                    topic: topic.to_owned(),
-                    partition,
-                    offset: record.offset,
-                    timestamp: record.timestamp,
-                    key: record.key.map(text),
-                    value: text(record.value.expect("a value")),
-                    headers: record
-                        .headers()
-                        .map(|header| header.expect("a sound header"))
-                        .map(|header| (text(header.key), header.value.map(text)))
-                        .collect(),
-                    origin: record.header(b"ORIGIN_MESSAGE_ID").flatten().map(text),
-                });
+        records.extend(found);
+        position = end;
+    }
+}
+
+/// Records from an offset on and the offset after them, or an error code. Nothing more is there when that is the same.
+pub(crate) async fn fetch(
+    session: &mut Session,
+    topic: &str,
+    partition: i32,
+    position: i64,
+) -> io::Result<Result<(Vec<Read>, i64), i16>> {
+    let asked = FetchPartition::default()
+        .with_partition(partition)
+        .with_current_leader_epoch(-1)
+        .with_fetch_offset(position)
+        .with_partition_max_bytes(1 << 20);
+    let asked = FetchTopic::default().with_topic(name(topic)).with_partitions(vec![asked]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(0)
+        .with_min_bytes(1)
+        .with_max_bytes(4 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![asked]);
+    let response = session.call(FETCH, &request).await?;
+    let data = &response.responses[0].partitions[0];
+    if data.error_code != 0 {
+        return Ok(Err(data.error_code));
+    }
+    let mut bytes = data.records.clone().unwrap_or_default();
+    let (mut records, mut end) = (Vec::new(), position);
+    while let Ok(header) = BatchHeader::read(&bytes) {
+        let batch: Bytes = bytes.split_to(header.len);
+        header.check_crc(&batch).expect("a right crc");
+        assert!(header.count > 0, "an empty batch at {}", header.base_offset);
+        for record in &Records::open(&batch, &header, LIMIT).expect("it opens") {
+            let record = record.expect("a sound record");
+            if record.offset >= position {
+                records.push(Read::new(topic, partition, &record));
             }
-            position = position.max(header.last_offset() + 1);
         }
-        if position == before {
-            assert_eq!(position, data.high_watermark.max(0), "reading ends at the high watermark");
-            return records;
+        end = end.max(header.last_offset() + 1);
+    }
+    if end == position {
+        assert!(position >= data.high_watermark, "reading ends before the high watermark {}", data.high_watermark);
+    }
+    Ok(Ok((records, end)))
+}
+
+/// The offset that a group goes on from.
+pub(crate) async fn committed(session: &mut Session, group: &str, topic: &str, partition: i32) -> io::Result<i64> {
+    let topic = OffsetFetchRequestTopics::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
+    let group = OffsetFetchRequestGroup::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+        .with_topics(Some(vec![topic]));
+    loop {
+        let request = OffsetFetchRequest::default().with_groups(vec![group.clone()]);
+        let response = session.call(OFFSET_FETCH, &request).await?;
+        let group = &response.groups[0];
+        if group.error_code != LOADING {
+            assert_eq!(group.error_code, 0, "{group:?}");
+            return Ok(group.topics[0].partitions[0].committed_offset.max(0));
         }
     }
 }
 
-/// Creates a topic, and has the retry topics created by naming one.
+pub(crate) async fn commit(
+    session: &mut Session,
+    group: &str,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> io::Result<()> {
+    let partition =
+        OffsetCommitRequestPartition::default().with_partition_index(partition).with_committed_offset(offset);
+    let topic = OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
+    let request = OffsetCommitRequest::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![topic]);
+    let response = session.call(OFFSET_COMMIT, &request).await?;
+    assert_eq!(response.topics[0].partitions[0].error_code, 0, "{response:?}");
+    Ok(())
+}
+
 pub(crate) async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let topic = CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
+    let topic =
+        CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
     let response = session.call(CREATE_TOPICS, &request).await.expect("the server answers");
     assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);
+}
+
+/// Has a retry topic or a view created by naming it.
+pub(crate) async fn ask_for(address: SocketAddr, topic: &str) {
+    let mut session = Session::connect(address).await.expect("the server is ready");
     loop {
-        let wanted = vec![MetadataRequestTopic::default().with_name(Some(name(crate::RETRY)))];
+        let wanted = vec![MetadataRequestTopic::default().with_name(Some(name(topic)))];
         let request = MetadataRequest::default().with_topics(Some(wanted)).with_allow_auto_topic_creation(true);
         let response = session.call(METADATA, &request).await.expect("the server answers");
         if response.topics[0].error_code == 0 {

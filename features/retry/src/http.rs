@@ -148,8 +148,7 @@ struct Selection {
 
 impl Selection {
     fn which(&self) -> Result<Which, Problem> {
-        let ids =
-            self.ids.as_ref().map(|ids| ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>());
+        let ids = self.ids.as_ref().map(|ids| ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>());
         let ids = ids.transpose()?;
         let range = self.from.is_some() || self.to.is_some();
         match (&ids, self.all, range) {

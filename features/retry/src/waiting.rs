@@ -67,9 +67,8 @@ async fn list(
         let topic = escape::topic(&rules.get().prefixes.retry, &group).ok_or_else(none)?;
         let partitions = parking.ledger().topic(&topic).ok_or_else(none)?.partitions;
         let next = paging.next.as_deref();
-        let Page { items, next } = parking.page(&partitions, (0, None), limit, next, |listed| {
-            Some((parking.id(listed.at)?.to_string(), listed))
-        })?;
+        let Page { items, next } = parking
+            .page(&partitions, (0, None), limit, next, |listed| Some((parking.id(listed.at)?.to_string(), listed)))?;
         let items: Result<_, Problem> =
             items.into_iter().map(|(id, listed)| Ok(shown(id, &listed, reason(parking, listed.at)?))).collect();
         Ok(Page { items: items?, next })

@@ -63,7 +63,10 @@ struct Filter {
 /// Lists delayed messages, partition by partition, the soonest first.
 #[utoipa::path(get, path = "/v1/scheduled", tag = "scheduled", params(Filter),
     responses((status = 200, body = Page<Scheduled>), (status = 400, body = ErrorBody)))]
-async fn list(State(parking): State<Arc<Parking>>, Query(filter): Query<Filter>) -> Result<Json<Page<Scheduled>>, Problem> {
+async fn list(
+    State(parking): State<Arc<Parking>>,
+    Query(filter): Query<Filter>,
+) -> Result<Json<Page<Scheduled>>, Problem> {
     blocking(move || list_now(&parking, &filter)).await
 }
 
@@ -142,7 +145,10 @@ async fn reschedule(
     Json(when): Json<When>,
 ) -> Result<Json<Done>, Problem> {
     if !(0..i64::MAX).contains(&when.deliver_ms) {
-        return Err(Problem::bad_request(format!("`deliver_ms` is {}: a time in ms since 1970 is expected", when.deliver_ms)));
+        return Err(Problem::bad_request(format!(
+            "`deliver_ms` is {}: a time in ms since 1970 is expected",
+            when.deliver_ms
+        )));
     }
     move_to(&parking, id, when.deliver_ms).await
 }
@@ -167,7 +173,8 @@ async fn move_to(parking: &Arc<Parking>, id: String, to: i64) -> Result<Json<Don
 /// Claims a pending message.
 fn take(parking: &Arc<Parking>, id: &str) -> Result<(Claim, Locator, i64, Entry), Problem> {
     let at = parking.locate_text(id)?;
-    let claim = parking.claim(at).ok_or_else(|| Problem::conflict(format!("{id} is being delivered or changed right now")))?;
+    let claim =
+        parking.claim(at).ok_or_else(|| Problem::conflict(format!("{id} is being delivered or changed right now")))?;
     let (due, entry) = pending(id, parking.stored_status(at)?)?;
     Ok((claim, at, due, entry))
 }
