@@ -9,6 +9,7 @@ use krocket_config::rules::{Live, Rules};
 use krocket_protocol::StrBytes;
 use krocket_protocol::records::{BatchBuilder, Header, LastOffset};
 use krocket_stack::ledger::{Fate, PartitionId, PartitionInfo, StoredBatch, TopicInfo, Watching};
+use krocket_stack::share::ShareRules;
 use krocket_stack::{BoxFuture, Error, Handler, Ledger, LedgerError, Request, Response, Row, Written};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -214,6 +215,8 @@ impl Ledger for Memory {
         }
         Box::new(Never)
     }
+
+    fn set_share_rules(&self, _: Arc<dyn ShareRules>) {}
 
     fn work(&self) -> &Notify {
         &self.work
