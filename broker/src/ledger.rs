@@ -1,9 +1,7 @@
 //! The broker's other face: rows and hidden records for the layers above. See [`krocket_stack::ledger`].
 
-use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use krocket_protocol::StrBytes;
 use krocket_protocol::chunk::FileSlice;
 use krocket_stack::ledger::{Fate, PartitionInfo, StoredBatch, TopicInfo, Watching};
@@ -156,18 +154,9 @@ impl Ledger for Broker {
         self.log.stored(&partition, from, up_to, max_bytes).map_err(failed)
     }
 
-    fn peek(&self, partition: PartitionId, offset: i64, range: Range<u32>) -> Result<Option<Bytes>, LedgerError> {
+    fn locate(&self, partition: PartitionId, offsets: &[i64]) -> Result<Vec<Option<FileSlice>>, LedgerError> {
         let partition = self.opened(partition)?;
-        let Some(slice) = self.log.locate(&partition, offset).map_err(failed)? else { return Ok(None) };
-        if range.start > range.end || range.end as usize > slice.len {
-            return Ok(None);
-        }
-        let part = FileSlice {
-            file: slice.file,
-            offset: slice.offset + u64::from(range.start),
-            len: (range.end - range.start) as usize,
-        };
-        part.read().map(Some).map_err(failed)
+        self.log.locate(&partition, offsets).map_err(failed)
     }
 
     fn fate(&self, partition: PartitionId, offset: i64) -> Result<Fate, LedgerError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use krocket_protocol::StrBytes;
+use krocket_protocol::chunk::FileSlice;
 use thiserror::Error;
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -166,14 +167,9 @@ pub trait Ledger: Send + Sync + 'static {
     /// partition's `end`; about `max_bytes`, at least one if there is one.
     fn batches(&self, partition: PartitionId, from: i64, max_bytes: usize) -> Result<Vec<StoredBatch>, LedgerError>;
 
-    /// Bytes `range` of the batch that holds this offset, without the rest of it; `None` when the batch is gone, was
-    /// rewritten, or is shorter.
-    fn peek(
-        &self,
-        partition: PartitionId,
-        offset: i64,
-        range: std::ops::Range<u32>,
-    ) -> Result<Option<Bytes>, LedgerError>;
+    /// Where the batches lie that hold these offsets, ascending, without reading them; `None` for one that is gone or that
+    /// compaction has rewritten.
+    fn locate(&self, partition: PartitionId, offsets: &[i64]) -> Result<Vec<Option<FileSlice>>, LedgerError>;
 
     /// What the transaction, if any, of the batch that holds this offset makes of it.
     fn fate(&self, partition: PartitionId, offset: i64) -> Result<Fate, LedgerError>;

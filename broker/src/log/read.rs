@@ -21,6 +21,8 @@ pub const MAX_DECOMPRESSED: usize = 128 << 20;
 const SLICED: usize = 8 << 10;
 /// Most bytes between two small batches that are read along with them rather than skipped with another call.
 const GAP: u64 = 8 << 10;
+/// Rows of the index that are stepped over on the way to one that is wanted.
+const NEAR: usize = 8;
 /// Most bytes read with one call.
 const SPAN: u64 = 1 << 20;
 /// How often to look again when the cleaner moved what a row pointed to.
@@ -169,12 +171,27 @@ impl Log {
         })
     }
 
-    /// Where the batch that holds an offset lies; `None` when it is gone or was rewritten.
-    pub(crate) fn locate(&self, partition: &Partition, offset: i64) -> Result<Option<FileSlice>, StorageError> {
+    /// Where the batches lie that hold these offsets, ascending; `None` for one that is gone or was rewritten.
+    pub(crate) fn locate(&self, partition: &Partition, offsets: &[i64]) -> Result<Vec<Option<FileSlice>>, StorageError> {
         self.0.retry(|shared| {
-            let row = shared.index.batch(partition.id, offset)?;
-            let row = row.filter(|row| row.base_offset <= offset && row.flags & REPLACEMENT == 0);
-            Ok(row.map(|row| shared.reader.slice(row.location)).transpose()?)
+            let mut rows: Option<krocket_store::Batches<'_>> = None;
+            let mut row: Option<BatchRow> = None;
+            let mut found = Vec::with_capacity(offsets.len());
+            for &offset in offsets {
+                // The next one wanted is mostly near: a few steps cost less than a search.
+                for _ in 0..NEAR {
+                    match (&row, &mut rows) {
+                        (Some(at), Some(rows)) if at.last_offset < offset => row = rows.next().transpose()?,
+                        _ => break,
+                    }
+                }
+                if row.as_ref().is_none_or(|at| at.last_offset < offset) {
+                    row = rows.insert(shared.index.batches(partition.id, offset)).next().transpose()?;
+                }
+                let holds = |row: &&BatchRow| row.base_offset <= offset && row.flags & REPLACEMENT == 0;
+                found.push(row.as_ref().filter(holds).map(|row| shared.reader.slice(row.location)).transpose()?);
+            }
+            Ok(found)
         })
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use krocket_features::headers::MAX_DECOMPRESSED;
-use krocket_protocol::chunk::Chunk;
+use krocket_protocol::chunk::{Chunk, FileSlice};
 use krocket_protocol::records::batch::{ATTRIBUTE_TIMESTAMP_TYPE, ATTRIBUTE_COMPRESSION};
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records};
 use krocket_stack::ledger::{Fate, tables};
@@ -46,7 +46,10 @@ pub(crate) fn read(
         let Some(last) = rows.last() else { break };
         from = last.last_offset() + 1;
         let more = rows.len() == ROWS;
+        let in_place: Vec<i64> = rows.iter().filter(|row| row.is_in_place()).map(Matches::last_offset).collect();
+        let mut slices = ledger.locate(part.source, &in_place)?.into_iter();
         for row in &rows {
+            let slice = if row.is_in_place() { slices.next().flatten() } else { None };
             if let Some(stable) = stable {
                 if row.header.base_offset >= stable {
                     return output.finish();
@@ -56,7 +59,7 @@ pub(crate) fn read(
                     continue;
                 }
             }
-            if !row_into(ledger, part, row, offset, &mut output)? {
+            if !row_into(ledger, part, (row, slice), offset, &mut output)? {
                 return output.finish();
             }
         }
@@ -88,13 +91,13 @@ pub(crate) fn rows(ledger: &dyn Ledger, part: &Part, from: i64) -> Result<Vec<Ma
 fn row_into(
     ledger: &dyn Ledger,
     part: &Part,
-    row: &Matches,
+    (row, slice): (&Matches, Option<FileSlice>),
     offset: i64,
     output: &mut Output,
 ) -> Result<bool, LedgerError> {
     let wanted = &row.records[row.records.partition_point(|record| record.offset < offset)..];
-    if row.readable_in_place() && !row.all {
-        let (done, room) = in_place(ledger, part, row, wanted, output)?;
+    if let Some(slice) = slice {
+        let (done, room) = in_place(&slice, row, wanted, output)?;
         if done {
             return Ok(room);
         }
@@ -121,8 +124,7 @@ fn row_into(
 
 /// Reads the matches' bytes and nothing else. (false, _) when they do not lie where they lay any more.
 fn in_place(
-    ledger: &dyn Ledger,
-    part: &Part,
+    batch: &FileSlice,
     row: &Matches,
     wanted: &[Match],
     output: &mut Output,
@@ -139,9 +141,12 @@ fn in_place(
             count += 1;
         }
         let (run, rest) = left.split_at(count);
-        let Some(bytes) = ledger.peek(part.source, first.offset, first.start..end)? else {
+        if end as usize > batch.len {
             return Ok((false, true));
-        };
+        }
+        let part =
+            FileSlice { file: batch.file.clone(), offset: batch.offset + u64::from(first.start), len: (end - first.start) as usize };
+        let bytes = part.read().map_err(|error| LedgerError(error.to_string()))?;
         for record in run {
             let start = (record.start - first.start) as usize;
             let Some(raw) = bytes.get(start..start + record.len as usize) else { return Ok((false, true)) };

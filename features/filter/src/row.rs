@@ -33,8 +33,13 @@ pub(crate) struct Matches {
 }
 
 impl Matches {
+    /// True when some of the batch's records are to be read, and can be one by one.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.readable_in_place() && !self.all
+    }
+
     /// True when the records can be read one by one.
-    pub(crate) fn readable_in_place(&self) -> bool {
+    fn readable_in_place(&self) -> bool {
         self.header.codec() == Some(Codec::None)
     }
 
