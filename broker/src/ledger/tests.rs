@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use krocket_protocol::{ApiKey, ErrorCode};
 use krocket_stack::ledger::tables::{DUE, LOOKUP, PARKED, WORK};
 use krocket_stack::{Body, Connection, Handler, Head, Notes, Produce, Refusal, Request, Response, Row, Template};
