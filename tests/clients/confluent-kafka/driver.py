@@ -1,8 +1,9 @@
 """librdkafka through confluent-kafka."""
 import time
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewPartitions, NewTopic, ResourceType
+from confluent_kafka import AcknowledgeType, Consumer, KafkaException, Producer, ShareConsumer, TopicPartition
+from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic,
+                                   ResourceType)
 
 import scenario
 from scenario import Client, Record, Skip, TopicExists
@@ -166,6 +167,26 @@ class Confluent(Client):
             records += [self.record(m) for m in reader.consume(count, 0.2)]
         reader.close()
         return records
+
+    def group_configs(self, group, values):
+        changes = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in values.items()]
+        resource = ConfigResource(ResourceType.GROUP, group, incremental_configs=changes)
+        self.admin.incremental_alter_configs([resource])[resource].result()
+
+    def share_member(self, group, topic, take, stop):
+        kinds = {"accept": AcknowledgeType.ACCEPT, "release": AcknowledgeType.RELEASE, "reject": AcknowledgeType.REJECT}
+        member = ShareConsumer({**BASE, "group.id": group, "share.acknowledgement.mode": "explicit"})
+        member.subscribe([topic])
+        while not stop.is_set():
+            messages = list(member.poll(0.2))
+            records = [self.record(m) for m in messages]
+            fates = take(records, [m.delivery_count() for m in messages])
+            for message, fate in zip(messages, fates):
+                member.acknowledge(message, kinds[fate])
+            for partition, error in member.commit_sync(20.0).items() if messages else ():
+                if error:
+                    raise AssertionError(f"acknowledgements of {partition}: {error}")
+        member.close()
 
     def group_read(self, group, topic, count, protocol="classic"):
         consumer = self.consumer(group, protocol)

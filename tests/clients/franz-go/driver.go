@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"krocket.test/scenario"
 )
@@ -267,4 +268,76 @@ func (c *client) Committed(group, topic string, partition int32) (int64, error) 
 		return -1, nil
 	}
 	return offset.At, offset.Err
+}
+
+func (c *client) GroupConfigs(group string, values map[string]string) error {
+	resource := kmsg.NewIncrementalAlterConfigsRequestResource()
+	resource.ResourceType, resource.ResourceName = kmsg.ConfigResourceTypeGroupConfig, group
+	for name, value := range values {
+		config := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		config.Name, config.Value = name, kmsg.StringPtr(value)
+		resource.Configs = append(resource.Configs, config)
+	}
+	request := kmsg.NewPtrIncrementalAlterConfigsRequest()
+	request.Resources = append(request.Resources, resource)
+	cl, err := connect()
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	response, err := request.RequestWith(background, cl)
+	if err != nil {
+		return err
+	}
+	return kerr.ErrorForCode(response.Resources[0].ErrorCode)
+}
+
+var fates = map[scenario.Fate]kgo.AckStatus{
+	scenario.Accept: kgo.AckAccept, scenario.Release: kgo.AckRelease, scenario.Reject: kgo.AckReject,
+}
+
+func (c *client) ShareMember(
+	group, topic string, take func([]scenario.Record, []int32) ([]scenario.Fate, error), stop scenario.Stop,
+) error {
+	refused := make(chan error, 1)
+	cl, err := connect(kgo.ShareGroup(group), kgo.ConsumeTopics(topic),
+		kgo.ShareAckCallback(func(_ *kgo.Client, results kgo.ShareAckResults) {
+			if err := results.Error(); err != nil {
+				select {
+				case refused <- err:
+				default:
+				}
+			}
+		}))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	for {
+		select {
+		case <-stop:
+			return nil
+		case err := <-refused:
+			return err
+		default:
+		}
+		records, raw, err := poll(cl, 100)
+		if err != nil {
+			return err
+		}
+		counts := make([]int32, len(raw))
+		for i, r := range raw {
+			counts[i] = r.DeliveryCount()
+		}
+		made, err := take(records, counts)
+		if err != nil {
+			return err
+		}
+		for i, r := range raw {
+			r.Ack(fates[made[i]])
+		}
+		if err := cl.FlushAcks(background); err != nil {
+			return err
+		}
+	}
 }

@@ -92,6 +92,8 @@ func Main(client Client, traits Traits) {
 		"retry-dead-redrive":   c.story(retryDeadRedrive),
 		"half-check":           c.story(halfCheck),
 		"transactions":         func() error { return Skip("Go has its transactions tested by franz-go's own suite") },
+		"share-renew":          func() error { return Skip("Java tells this story") },
+		"share":                c.storyOf(share),
 	}
 	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		table["compression-"+codec] = func() error { return c.compression(codec) }

@@ -5,7 +5,7 @@ import threading
 import time
 import urllib.request
 
-from scenario import PREFIX, Record, Skip, check, same, until
+from scenario import PREFIX, Client, Record, Skip, check, same, until
 
 
 def http(path, body):
@@ -214,5 +214,85 @@ def transactions(cases):
     same([r.value for r in got], [*wanted, b"last"], "the copy")
 
 
-CASES = {"transactions": transactions, "view-group": view_group, "delay-cancel": delay_cancel, "retry-dead-redrive": retry_dead_redrive,
-         "half-check": half_check}
+def share(cases):
+    """Two members take a topic's records one by one: none lost, none held by both, released ones come twice."""
+    client, count = cases.client, 2000
+    if type(client).share_member is Client.share_member:
+        raise Skip("no share groups (KIP-932)")
+    topic = cases.new_topic("share", 3)
+    group = f"{topic}-group"
+    client.group_configs(group, {"share.auto.offset.reset": "earliest"})
+    lock, holders, deliveries, done, errors, takers, stop = threading.Lock(), {}, {}, set(), [], set(), threading.Event()
+
+    def fate(value):
+        n = int(value)
+        if n % 500 == 250:
+            return "reject"
+        return "release" if n % 100 == 0 and deliveries[value] == 1 else "accept"
+
+    def taker(name):
+        def take(records, counts):
+            with lock:
+                for r, delivery in zip(records, counts):
+                    check(r.value not in holders, f"{r.value} is held by {holders.get(r.value)}, and came to {name}")
+                    holders[r.value] = name
+                    deliveries[r.value] = deliveries.get(r.value, 0) + 1
+                    same(delivery, deliveries[r.value], f"delivery count of {r.value}")
+                    takers.add(name)
+                fates = [fate(r.value) for r in records]
+                for r, one in zip(records, fates):
+                    del holders[r.value]  # before the broker knows
+                    if one != "release":
+                        check(r.value not in done, f"{r.value} came again after it was done")
+                        done.add(r.value)
+                return fates
+
+        def run():
+            try:
+                client.share_member(group, topic, take, stop)
+            except BaseException as error:  # noqa: BLE001 - handed to the case
+                errors.append(error)
+
+        return threading.Thread(target=run, daemon=True)
+
+    threads = [taker("one"), taker("two")]
+    for thread in threads:
+        thread.start()
+    try:
+        # In several goes, so that both members have joined before the last.
+        for start in range(0, count, count // 10):
+            client.produce(topic, [Record(b"k", b"%d" % n, [], n % 3) for n in range(start, start + count // 10)])
+            until(lambda: errors or len(done) == start + count // 10, f"{start + count // 10} records done", 40)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(20)
+    if errors:
+        raise errors[0]
+    same(len(done), count, "records done")
+    same(len(takers), 2, "members that took records")
+    for n in range(count):
+        same(deliveries[b"%d" % n], 2 if n % 100 == 0 else 1, f"deliveries of {n}")
+    if not os.environ.get("KROCKET_HTTP"):
+        return  # Kafka 4.3 has no dead letters
+    dlq = f"dlq.{group}"
+    until(lambda: dlq in client.topics(), dlq)
+    partitions = range(client.topics()[dlq])
+    until(lambda: sum(client.watermarks(dlq, p)[1] for p in partitions) == 4, "four dead letters")
+    found = set()
+    for end, p in [(client.watermarks(dlq, p)[1], p) for p in partitions]:
+        for r in client.read(dlq, p, 0, lambda records: len(records) >= end) if end else []:
+            n = int(r.value)
+            found.add(n)
+            for name, wanted in (("topic", topic), ("partition", n % 3), ("offset", n // 3), ("group", group),
+                                 ("delivery.count", 1)):
+                same(header(r, f"__dlq.errors.{name}"), str(wanted), f"__dlq.errors.{name}")
+    same(found, {250, 750, 1250, 1750}, "dead letters")
+
+
+def share_renew(cases):
+    raise Skip("no renewal in the Python clients' share consumers")
+
+
+CASES = {"transactions": transactions, "share": share, "share-renew": share_renew, "view-group": view_group,
+         "delay-cancel": delay_cancel, "retry-dead-redrive": retry_dead_redrive, "half-check": half_check}

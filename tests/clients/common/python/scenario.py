@@ -105,6 +105,15 @@ class Client:
         """A producer with begin(), produce(topic, records), offset(group, topic, partition, offset) and end(commit)."""
         raise Skip("no transactions")
 
+    def group_configs(self, group, values):
+        """Sets configs of a group."""
+        raise Skip("no group configs")
+
+    def share_member(self, group, topic, take: Callable, stop: threading.Event):
+        """One member of a share group until stop is set: take(records, delivery counts) says accept, release or reject
+        for each."""
+        raise Skip("no share groups (KIP-932)")
+
     def read_committed(self, topic, partition, count):
         """As many records of one partition, under read_committed."""
         raise NotImplementedError

@@ -13,6 +13,8 @@ import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AlterConfigOp;
+import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
@@ -45,7 +47,7 @@ final class Client {
         admin = Admin.create(base());
     }
 
-    private Properties base() {
+    Properties base() {
         Properties p = new Properties();
         p.put("bootstrap.servers", bootstrap);
         return p;
@@ -82,6 +84,21 @@ final class Client {
         get(admin.describeConfigs(List.of(resource)).all()).get(resource).entries()
             .forEach(e -> configs.put(e.name(), e.value()));
         return configs;
+    }
+
+    /** Sets a group's configs and waits until they hold. */
+    void groupConfigs(String group, Map<String, String> values) throws Exception {
+        ConfigResource resource = new ConfigResource(ConfigResource.Type.forId((byte) 32), group); // GROUP, which 3.9 has no name for
+        List<AlterConfigOp> changes = new ArrayList<>();
+        values.forEach((k, v) -> changes.add(new AlterConfigOp(new ConfigEntry(k, v), AlterConfigOp.OpType.SET)));
+        get(admin.incrementalAlterConfigs(Map.of(resource, changes)).all());
+        Cases.until(20, "the configs of " + group, () -> {
+            var described = get(admin.describeConfigs(List.of(resource)).all()).get(resource);
+            return values.entrySet().stream().allMatch(e -> {
+                ConfigEntry entry = described.get(e.getKey());
+                return entry != null && e.getValue().equals(entry.value());
+            });
+        });
     }
 
     void addPartitions(String topic, int total) throws Exception {

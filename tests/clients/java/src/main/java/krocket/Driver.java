@@ -34,6 +34,18 @@ public final class Driver {
         return new Features(cases, client, System.getenv("KROCKET_PREFIX"));
     }
 
+    /** Share consumers came after the oldest client here, which is built without this class. */
+    private static void share(Cases cases, Client client, boolean renew) throws Exception {
+        Class<?> story;
+        try {
+            story = Class.forName("krocket.Share");
+        } catch (ClassNotFoundException e) {
+            throw new Skip("share groups came with kafka-clients 4.0");
+        }
+        ((Case) story.getDeclaredConstructor(Cases.class, Client.class, boolean.class)
+            .newInstance(cases, client, renew)).run();
+    }
+
     private static Case find(Cases cases, Client client, String name) {
         if (name.startsWith("compression-")) {
             return () -> cases.compression(name.substring("compression-".length()));
@@ -62,6 +74,8 @@ public final class Driver {
             case "retry-dead-redrive" -> () -> features(cases, client).retryDeadRedrive();
             case "half-check" -> () -> features(cases, client).halfCheck();
             case "transactions" -> () -> new Transactions(cases, client, System.getenv("KROCKET_PREFIX")).run();
+            case "share" -> () -> share(cases, client, false);
+            case "share-renew" -> () -> share(cases, client, true);
             default -> () -> {
                 throw new AssertionError("no such case");
             };
