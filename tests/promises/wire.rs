@@ -196,7 +196,8 @@ pub(crate) async fn fetch(
         }
         end = end.max(header.last_offset() + 1);
     }
-    if end == position {
+    // A view has no end while older records are still being looked at, as after a restart.
+    if end == position && !topic.contains("--") {
         assert!(position >= data.high_watermark, "reading ends before the high watermark {}", data.high_watermark);
     }
     Ok(Ok((records, end)))

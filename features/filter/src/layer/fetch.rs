@@ -256,7 +256,9 @@ fn read_target(
     if !(source.log_start..=source.end.max(source.high_watermark)).contains(&target.offset) {
         return error(ErrorCode::OffsetOutOfRange);
     }
-    let ready = part.state.borrow().ready;
+    // Known before it is read, so that what it promises is in what was read.
+    let end = *part.end.borrow();
+    let (ready, caught_up) = (part.state.borrow().ready, part.state.borrow().caught_up);
     let found = match ready {
         true => {
             let stable = read_committed.then_some(source.last_stable);
@@ -271,9 +273,9 @@ fn read_target(
             return FetchPartition::error(target.index, ErrorCode::KafkaStorageError.code());
         }
     };
-    let known = part.end.borrow().max(found.end).max(source.log_start);
+    let known = end.max(found.end).max(source.log_start);
     // While older records are still being looked at nobody may take this for the end (`kcat -e` would).
-    let high_watermark = if part.state.borrow().caught_up { known } else { known.max(source.high_watermark) };
+    let high_watermark = if caught_up { known } else { known.max(source.high_watermark) };
     FetchPartition {
         high_watermark,
         last_stable_offset: high_watermark.min(source.last_stable),
