@@ -11,11 +11,13 @@ mod load;
 mod machine;
 mod measure;
 mod metric;
+mod pipeline;
 mod process;
 mod report;
 mod results;
 mod rows;
 mod server;
+mod share;
 mod svg;
 mod transactions;
 mod wire;
@@ -185,6 +187,7 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
     let scale = Scale {
         window: Window { warm_up: seconds(0.5, 2.0), length: seconds(1.5, 5.0), max_bytes: 3 << 30 },
         read_bytes: if options.quick { 800_000_000 } else { 2_000_000_000 },
+        share_bytes: if options.quick { 200_000_000 } else { 500_000_000 },
     };
     let load_before = machine::load();
     if load_before > 1.0 {

@@ -7,9 +7,11 @@ use anyhow::{Result, ensure};
 use crate::batch::{self, Batch};
 use crate::load::{Measured, Paced, Stream, Window, prepared, read_all};
 use crate::metric::Metric;
+use crate::pipeline::Pipeline;
 use crate::process;
 use crate::rows::{BATCH, Producing, Row, WIDE_PARTITIONS, WIDE_TOPICS, Work};
 use crate::server::{Kind, Server};
+use crate::share::Sharing;
 use crate::transactions::Transactions;
 use crate::wire::{self, Connection};
 
@@ -22,6 +24,8 @@ pub(crate) struct Scale {
     pub(crate) window: Window,
     /// Of the topic that is read whole.
     pub(crate) read_bytes: u64,
+    /// Of the topic that share groups read.
+    pub(crate) share_bytes: u64,
 }
 
 /// One number of one side.
@@ -93,18 +97,19 @@ impl Row {
         process::reset_peak(server.aim.pid);
         let topic = format!("bench-{}-{round}", self.slug());
         match self.work {
-            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } | Work::Transactions { .. } => {
+            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } | Work::Transactions { .. } | Work::Pipeline => {
                 let mut admin = Connection::open(server.aim.address)?;
                 let topics = [topic];
                 wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, self.acks()))?;
                 let (outcome, acknowledged) = self.stream(server, &topics[0], scale.window)?;
                 // Markers take offsets, too.
-                if !matches!(self.work, Work::Transactions { .. }) {
+                if !matches!(self.work, Work::Transactions { .. } | Work::Pipeline) {
                     verify(&mut admin, &topics, PARTITIONS, acknowledged)?;
                 }
                 wire::delete_topics(&mut admin, &topics)?;
                 Ok(outcome)
             }
+            Work::Share { consumers, releases } => share(server, &topic, (consumers, releases), round, scale, kept),
             Work::Read { cold } => read(server, &topic, cold, scale, kept),
             Work::Partitions => self.partitions(server, &topic, scale.window, kept),
         }
@@ -145,7 +150,8 @@ impl Row {
                 let batch = new_batch(100, bytes);
                 transactions(server, Transactions { batch: &batch, topic, partitions, producers }, window)
             }
-            Work::Read { .. } | Work::Partitions => unreachable!("not a stream"),
+            Work::Pipeline => pipeline(server, topic, window),
+            Work::Read { .. } | Work::Share { .. } | Work::Partitions => unreachable!("not a stream"),
         }
     }
 
@@ -208,6 +214,46 @@ fn transactions(server: &Server, load: Transactions<'_>, window: Window) -> Resu
     Ok((Outcome { values, note: None }, committed))
 }
 
+fn pipeline(server: &Server, topic: &str, window: Window) -> Result<(Outcome, u64)> {
+    let batch = new_batch(100, 1);
+    let (latencies, m) = Pipeline { batch: &batch, topic }.run(server.aim, window)?;
+    let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
+    let mut add = |metric, value| values.push(Value { side: server.label.clone(), metric, value });
+    add(Metric::TransactionsPerSecond, m.sent_records / m.seconds);
+    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
+        add(metric, latencies.value_at_quantile(quantile) as f64 / 1e6);
+    }
+    Ok((Outcome { values, note: None }, 0))
+}
+
+/// A topic that is filled once and read by a group of its own in every round.
+fn share(
+    server: &Server,
+    topic: &str,
+    (consumers, releases): (usize, bool),
+    round: usize,
+    scale: Scale,
+    kept: &mut Kept,
+) -> Result<Outcome> {
+    let mut admin = Connection::open(server.aim.address)?;
+    if kept.topics.is_empty() {
+        let topics = [topic.to_owned()];
+        wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, 1))?;
+        let prepared = prepared(new_batch(100, BATCH), 1, &topics, PARTITIONS)?;
+        let window = Window { warm_up: Duration::ZERO, length: Duration::from_secs(60), max_bytes: scale.share_bytes };
+        kept.records = Stream::new(&prepared, 1).run(server.aim, window)?.1;
+        verify(&mut admin, &topics, PARTITIONS, kept.records)?;
+        kept.topics = topics.into();
+        server.settle()?;
+    }
+    process::reset_peak(server.aim.pid);
+    let topic = &kept.topics[0];
+    let ends = wire::end_offsets(&mut admin, topic, PARTITIONS)?;
+    let group = format!("{topic}-group-{round}");
+    let m = Sharing { topic, ends: &ends, group, consumers, releases }.run(server.aim)?;
+    Ok(Outcome { values: values(server, &server.label, &m, m.fetched_records, m.fetched_bytes)?, note: None })
+}
+
 fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept) -> Result<Outcome> {
     let mut admin = Connection::open(server.aim.address)?;
     if kept.topics.is_empty() {
@@ -241,7 +287,7 @@ fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept)
 /// Lets a server get going before anything counts, a JIT compiler above all.
 pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
     let scale =
-        |length| Scale { window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 }, read_bytes: 0 };
+        |length| Scale { window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 }, read_bytes: 0, share_bytes: 0 };
     let works = [
         Work::Produce(Producing::new(1, 100, 16)),
         Work::Produce(Producing::new(1, 100, 16).singly()),

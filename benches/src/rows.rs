@@ -43,6 +43,10 @@ pub(crate) enum Work {
     Latency { acks: i16, rate: f64 },
     /// Each of so many bytes in so many partitions.
     Transactions { producers: usize, bytes: usize, partitions: i32 },
+    /// A share group reads a topic; with `releases`, every hundredth record comes twice.
+    Share { consumers: usize, releases: bool },
+    /// Read, process, write: one record a transaction.
+    Pipeline,
     Partitions,
 }
 
@@ -61,7 +65,7 @@ impl Row {
     pub(crate) fn acks(&self) -> i16 {
         match self.work {
             Work::Produce(Producing { acks, .. }) | Work::Latency { acks, .. } => acks,
-            Work::Transactions { .. } => -1,
+            Work::Transactions { .. } | Work::Pipeline => -1,
             _ => 1,
         }
     }
@@ -73,7 +77,7 @@ impl Row {
                 Some(Limit::LoopbackTcp)
             }
             Work::Read { cold: true } => Some(Limit::DiskRead),
-            Work::Latency { .. } | Work::Transactions { .. } => None,
+            Work::Latency { .. } | Work::Transactions { .. } | Work::Share { .. } | Work::Pipeline => None,
         }
     }
 
@@ -121,6 +125,12 @@ pub(crate) fn all() -> Vec<Row> {
         for producers in [1, 16] {
             let work = Work::Transactions { producers, bytes, partitions };
             rows.push(Row::new(format!("transactions {size} x{producers}"), work));
+        }
+    }
+    rows.push(Row::new("read-process-write", Work::Pipeline));
+    for (releases, also) in [(false, ""), (true, ", 1 % releases")] {
+        for consumers in [1, 16] {
+            rows.push(Row::new(format!("share group x{consumers}{also}"), Work::Share { consumers, releases }));
         }
     }
     rows.push(Row::new("partitions", Work::Partitions));

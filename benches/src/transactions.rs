@@ -54,7 +54,33 @@ impl Transactions<'_> {
 
     fn produce(&self, aim: Aim, index: usize, counters: &Counters) -> Result<Histogram<u64>> {
         let mut connection = Connection::open(aim.address)?;
-        let id = TransactionalId(name(&format!("{}-{index}", self.topic)));
+        let mut producer = Transactional::begin(&mut connection, &format!("{}-{index}", self.topic))?;
+        let indexes: Vec<i32> = (0..self.partitions).collect();
+        let mut latencies = histogram()?;
+        while !counters.stop.load(Relaxed) {
+            let started = Instant::now();
+            producer.produce(&mut connection, self.topic, &indexes, self.batch)?;
+            producer.commit(&mut connection)?;
+            latencies.record(started.elapsed().as_nanos() as u64)?;
+            let partitions = self.partitions as u64;
+            counters.sent_records.fetch_add(partitions * u64::from(self.batch.records), Relaxed);
+            counters.sent_bytes.fetch_add(partitions * self.batch.bytes.len() as u64, Relaxed);
+        }
+        Ok(latencies)
+    }
+}
+
+/// A transactional producer's identity.
+pub(crate) struct Transactional {
+    pub(crate) id: TransactionalId,
+    pub(crate) producer_id: i64,
+    pub(crate) epoch: i16,
+}
+
+impl Transactional {
+    /// Takes a transactional id.
+    pub(crate) fn begin(connection: &mut Connection, id: &str) -> Result<Self> {
+        let id = TransactionalId(name(id));
         let asked = FindCoordinatorRequest::default().with_key_type(TRANSACTION).with_coordinator_keys(vec![id.0.clone()]);
         again("FindCoordinator", || Ok(connection.call(4, &asked)?.coordinators[0].error_code))?;
         let init = InitProducerIdRequest::default()
@@ -68,47 +94,56 @@ impl Transactions<'_> {
             producer = (response.producer_id.0, response.producer_epoch);
             Ok(response.error_code)
         })?;
-        let mut latencies = histogram()?;
-        while !counters.stop.load(Relaxed) {
-            let started = Instant::now();
-            let bytes = batch::transactional(self.batch, producer.0, producer.1);
-            let data = (0..self.partitions)
-                .map(|index| PartitionProduceData::default().with_index(index).with_records(Some(bytes.clone())));
-            let data = TopicProduceData::default().with_name(topic_name(self.topic)).with_partition_data(data.collect());
-            let request = ProduceRequest::default()
-                .with_transactional_id(Some(id.clone()))
-                .with_acks(-1)
-                .with_timeout_ms(30_000)
-                .with_topic_data(vec![data]);
-            again("Produce", || {
-                let response = connection.call(PRODUCE, &request)?;
-                let answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
-                Ok(answers.map(|answer| answer.error_code).find(|code| *code != 0).unwrap_or(0))
-            })?;
-            let request = EndTxnRequest::default()
-                .with_transactional_id(id.clone())
-                .with_producer_id(ProducerId(producer.0))
-                .with_producer_epoch(producer.1)
-                .with_committed(true);
-            again("EndTxn", || {
-                let response = connection.call(END_TXN, &request)?;
-                if response.error_code == 0 {
-                    producer = (response.producer_id.0, response.producer_epoch);
-                }
-                Ok(response.error_code)
-            })?;
-            latencies.record(started.elapsed().as_nanos() as u64)?;
-            let partitions = self.partitions as u64;
-            counters.sent_records.fetch_add(partitions * u64::from(self.batch.records), Relaxed);
-            counters.sent_bytes.fetch_add(partitions * self.batch.bytes.len() as u64, Relaxed);
-        }
-        Ok(latencies)
+        Ok(Self { id, producer_id: producer.0, epoch: producer.1 })
+    }
+
+    /// A batch for each partition; the offset of the first.
+    pub(crate) fn produce(
+        &self,
+        connection: &mut Connection,
+        topic: &str,
+        partitions: &[i32],
+        batch: &Batch,
+    ) -> Result<i64> {
+        let bytes = batch::transactional(batch, self.producer_id, self.epoch);
+        let data = partitions
+            .iter()
+            .map(|index| PartitionProduceData::default().with_index(*index).with_records(Some(bytes.clone())));
+        let data = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(data.collect());
+        let request = ProduceRequest::default()
+            .with_transactional_id(Some(self.id.clone()))
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![data]);
+        let mut offset = -1;
+        again("Produce", || {
+            let response = connection.call(PRODUCE, &request)?;
+            let mut answers = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+            offset = answers.clone().next().map_or(-1, |answer| answer.base_offset);
+            Ok(answers.find(|answer| answer.error_code != 0).map_or(0, |answer| answer.error_code))
+        })?;
+        Ok(offset)
+    }
+
+    pub(crate) fn commit(&mut self, connection: &mut Connection) -> Result<()> {
+        let request = EndTxnRequest::default()
+            .with_transactional_id(self.id.clone())
+            .with_producer_id(ProducerId(self.producer_id))
+            .with_producer_epoch(self.epoch)
+            .with_committed(true);
+        again("EndTxn", || {
+            let response = connection.call(END_TXN, &request)?;
+            if response.error_code == 0 {
+                (self.producer_id, self.epoch) = (response.producer_id.0, response.producer_epoch);
+            }
+            Ok(response.error_code)
+        })
     }
 }
 
 /// Asks until the answer is not to ask again: Kafka's coordinator says so while it starts, and while the markers of the
 /// last transaction are on their way.
-fn again(what: &str, mut ask: impl FnMut() -> Result<i16>) -> Result<()> {
+pub(crate) fn again(what: &str, mut ask: impl FnMut() -> Result<i16>) -> Result<()> {
     let passing = [
         ResponseError::CoordinatorLoadInProgress,
         ResponseError::CoordinatorNotAvailable,
