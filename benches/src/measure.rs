@@ -97,7 +97,11 @@ impl Row {
         process::reset_peak(server.aim.pid);
         let topic = format!("bench-{}-{round}", self.slug());
         match self.work {
-            Work::Produce(_) | Work::Follow { .. } | Work::Latency { .. } | Work::Transactions { .. } | Work::Pipeline => {
+            Work::Produce(_)
+            | Work::Follow { .. }
+            | Work::Latency { .. }
+            | Work::Transactions { .. }
+            | Work::Pipeline => {
                 let mut admin = Connection::open(server.aim.address)?;
                 let topics = [topic];
                 wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, self.acks()))?;
@@ -286,8 +290,11 @@ fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept)
 
 /// Lets a server get going before anything counts, a JIT compiler above all.
 pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
-    let scale =
-        |length| Scale { window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 }, read_bytes: 0, share_bytes: 0 };
+    let scale = |length| Scale {
+        window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 },
+        read_bytes: 0,
+        share_bytes: 0,
+    };
     let works = [
         Work::Produce(Producing::new(1, 100, 16)),
         Work::Produce(Producing::new(1, 100, 16).singly()),

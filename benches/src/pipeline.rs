@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::{FetchRequest, FindCoordinatorRequest, GroupId, TxnOffsetCommitRequest};
 
 use crate::batch::Batch;
@@ -48,7 +50,7 @@ impl Pipeline<'_> {
         let mut latencies = histogram()?;
         while !counters.stop.load(Relaxed) {
             let started = Instant::now();
-            let offset = wire::produce(&mut connection, self.topic, 0, 1, self.batch)?;
+            let offset = wire::produce(&mut connection, self.topic, 0, -1, self.batch)?;
             self.read(&mut connection, 0, offset)?;
             let result = producer.produce(&mut connection, self.topic, &[1], self.batch)?;
             let partition =

@@ -38,13 +38,27 @@ impl Producing {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
     Produce(Producing),
-    Follow { consumers: usize },
-    Read { cold: bool },
-    Latency { acks: i16, rate: f64 },
+    Follow {
+        consumers: usize,
+    },
+    Read {
+        cold: bool,
+    },
+    Latency {
+        acks: i16,
+        rate: f64,
+    },
     /// Each of so many bytes in so many partitions.
-    Transactions { producers: usize, bytes: usize, partitions: i32 },
+    Transactions {
+        producers: usize,
+        bytes: usize,
+        partitions: i32,
+    },
     /// A share group reads a topic; with `releases`, every hundredth record comes twice.
-    Share { consumers: usize, releases: bool },
+    Share {
+        consumers: usize,
+        releases: bool,
+    },
     /// Read, process, write: one record a transaction.
     Pipeline,
     Partitions,

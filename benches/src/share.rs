@@ -368,4 +368,3 @@ fn is_passing(partition: &PartitionData) -> bool {
     .map(|error| error.code())
     .contains(&partition.error_code)
 }
-

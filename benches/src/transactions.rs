@@ -81,7 +81,8 @@ impl Transactional {
     /// Takes a transactional id.
     pub(crate) fn begin(connection: &mut Connection, id: &str) -> Result<Self> {
         let id = TransactionalId(name(id));
-        let asked = FindCoordinatorRequest::default().with_key_type(TRANSACTION).with_coordinator_keys(vec![id.0.clone()]);
+        let asked =
+            FindCoordinatorRequest::default().with_key_type(TRANSACTION).with_coordinator_keys(vec![id.0.clone()]);
         again("FindCoordinator", || Ok(connection.call(4, &asked)?.coordinators[0].error_code))?;
         let init = InitProducerIdRequest::default()
             .with_transactional_id(Some(id.clone()))
