@@ -137,7 +137,10 @@ fn every_feature_has_an_example_in_python_and_one_in_java() {
     for feature in ["filter", "half", "lookup", "retry", "schedule"] {
         let page = std::fs::read_to_string(features.join(feature).join("README.md")).expect("a page per feature");
         for language in ["python", "java"] {
-            assert!(page.contains(&format!("\n```{language}\n")), "features/{feature}/README.md: nothing in {language}");
+            assert!(
+                page.contains(&format!("\n```{language}\n")),
+                "features/{feature}/README.md: nothing in {language}"
+            );
         }
     }
 }

@@ -7,7 +7,9 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic as PlainTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::share_acknowledge_request::{AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch};
+use kafka_protocol::messages::share_acknowledge_request::{
+    AcknowledgePartition, AcknowledgeTopic, AcknowledgementBatch,
+};
 use kafka_protocol::messages::share_fetch_request::{FetchPartition as SharePartition, FetchTopic};
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -72,9 +74,8 @@ async fn configure(krocket: &Krocket, configs: &[(&str, &str)]) -> (i16, String)
 async fn world(configs: &[(&str, &str)]) -> (Krocket, Uuid) {
     let krocket = Krocket::start().await;
     let created = CreatableTopic::default().with_name(TopicName(text("t"))).with_num_partitions(1);
-    let request = CreateTopicsRequest::default()
-        .with_topics(vec![created.with_replication_factor(1)])
-        .with_timeout_ms(5000);
+    let request =
+        CreateTopicsRequest::default().with_topics(vec![created.with_replication_factor(1)]).with_timeout_ms(5000);
     let created: CreateTopicsResponse = krocket.client().await.call(7, &request).await;
     assert_eq!(created.topics[0].error_code, 0);
     let all = [&[("share.auto.offset.reset", "earliest")], configs].concat();

@@ -104,8 +104,7 @@ impl Consumer {
 
     /// Values that one fetch brings, as clients work that out of the list of aborted transactions.
     async fn poll(&mut self, wait: Duration) -> Vec<String> {
-        let partition =
-            FetchPartition::default().with_fetch_offset(self.position).with_partition_max_bytes(1 << 20);
+        let partition = FetchPartition::default().with_fetch_offset(self.position).with_partition_max_bytes(1 << 20);
         let asked = FetchTopic::default().with_topic(topic(self.topic)).with_partitions(vec![partition]);
         let request = FetchRequest::default()
             .with_isolation_level(1)
@@ -116,12 +115,8 @@ impl Consumer {
         let mut response: FetchResponse = self.client.call(12, &request).await;
         let mut answer = response.responses.remove(0).partitions.remove(0);
         assert_eq!(answer.error_code, 0);
-        let mut aborted: Vec<(i64, i64)> = answer
-            .aborted_transactions
-            .iter()
-            .flatten()
-            .map(|one| (one.first_offset, one.producer_id.0))
-            .collect();
+        let mut aborted: Vec<(i64, i64)> =
+            answer.aborted_transactions.iter().flatten().map(|one| (one.first_offset, one.producer_id.0)).collect();
         aborted.sort_unstable_by(|a, b| b.cmp(a));
         let mut ignored = std::collections::HashSet::new();
         let mut records = answer.records.take().unwrap_or_default();
@@ -167,7 +162,8 @@ async fn world() -> Krocket {
 
 async fn get(krocket: &Krocket, path: &str) -> serde_json::Value {
     let url = format!("http://{}{path}", krocket.http);
-    let body = tokio::task::spawn_blocking(move || ureq::get(&url).call().expect("answers").into_body().read_to_string());
+    let body =
+        tokio::task::spawn_blocking(move || ureq::get(&url).call().expect("answers").into_body().read_to_string());
     serde_json::from_str(&body.await.expect("no panic").expect("text")).expect("JSON")
 }
 

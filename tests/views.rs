@@ -220,7 +220,9 @@ async fn offsets_by_time_are_those_of_matches() {
     let mut world = World::new(&krocket).await;
     world.create("orders", 1, &[]).await;
     for codec in [Codec::None, Codec::Zstd] {
-        world.produce_at("orders", codec, &[("new", 1000), ("paid", 2000), ("new", 3000), ("paid", 1500), ("new", 9000)]).await;
+        world
+            .produce_at("orders", codec, &[("new", 1000), ("paid", 2000), ("new", 3000), ("paid", 1500), ("new", 9000)])
+            .await;
     }
     world.create_view("view", "orders", "paid").await;
     assert_eq!(world.offset("view", 0).await, Ok((1, 2000)));

@@ -3,10 +3,10 @@
 //! The rules are those of Kafka's `FetchSession` and `FetchSessionCacheShard`: eviction of sessions idle for two minutes,
 //! then of older and smaller ones; a partition that delivered moves to the end of the order, so that no partition starves.
 
-use std::collections::{BTreeMap, HashMap};
 use krocket_protocol::fetch::{FetchPartition, FetchResponse, FetchTopic};
 use krocket_protocol::{ErrorCode, StrBytes};
 use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// Sessions kept (max.incremental.fetch.session.cache.slots).
@@ -136,7 +136,9 @@ impl Sessions {
     pub(crate) fn finish(&self, context: Context, results: Vec<FetchPartition>, now_ms: i64) -> FetchResponse {
         match context {
             Context::Error(error) => FetchResponse { error_code: error.code(), ..FetchResponse::default() },
-            Context::Sessionless(asked) => FetchResponse { topics: by_topic(asked, results), ..FetchResponse::default() },
+            Context::Sessionless(asked) => {
+                FetchResponse { topics: by_topic(asked, results), ..FetchResponse::default() }
+            }
             Context::Full(asked) => {
                 let session_id = self.create(&asked, &results, now_ms);
                 FetchResponse { session_id, topics: by_topic(asked, results), ..FetchResponse::default() }
@@ -191,7 +193,8 @@ impl Sessions {
 
 /// Makes room for a session of so many partitions.
 fn evict(sessions: &mut HashMap<i32, Session>, partitions: usize, now_ms: i64) -> bool {
-    let stale = sessions.iter().min_by_key(|(_, session)| session.used_ms).filter(|(_, s)| now_ms - s.used_ms > EVICTION_MS);
+    let stale =
+        sessions.iter().min_by_key(|(_, session)| session.used_ms).filter(|(_, s)| now_ms - s.used_ms > EVICTION_MS);
     let smaller = || {
         let old = sessions.iter().filter(|(_, session)| now_ms - session.created_ms > EVICTION_MS);
         old.min_by_key(|(_, s)| s.partitions.len()).filter(|(_, s)| s.partitions.len() <= partitions)

@@ -93,12 +93,7 @@ impl Ledger for Broker {
         if table < DERIVED { index.get(table, key) } else { index.get_derived(table, key) }.map_err(failed)
     }
 
-    fn scan(
-        &self,
-        table: u8,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), LedgerError> {
+    fn scan(&self, table: u8, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), LedgerError> {
         let index = self.log.index();
         let rows = if table < DERIVED { index.scan_from(table, from) } else { index.scan_derived_from(table, from) };
         for row in rows {

@@ -7,8 +7,8 @@ pub mod config;
 pub mod group;
 pub mod log;
 pub mod settings;
-pub mod topics;
 mod share;
+pub mod topics;
 mod txn;
 
 mod cluster;

@@ -7,9 +7,7 @@ use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use krocket_protocol::{ApiKey, ErrorCode, StrBytes};
-use krocket_stack::{
-    Connection, Error, Handler, Head, Notes, Produce, ProducePartition, ProduceTopic, Request,
-};
+use krocket_stack::{Connection, Error, Handler, Head, Notes, Produce, ProducePartition, ProduceTopic, Request};
 
 use crate::produce::error_of;
 

@@ -1,8 +1,8 @@
 //! When a record is to be delivered, by its headers: RocketMQ's `MessageConst` names, read as by its `HookUtils`.
 
-use krocket_config::rules::ScheduleRules;
 use crate::headers::{DELAY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS};
 use crate::produce::number;
+use krocket_config::rules::ScheduleRules;
 use krocket_protocol::records::Record;
 use krocket_stack::Refusal;
 
@@ -51,7 +51,8 @@ mod tests {
 
     fn read(headers: &[(&str, Option<&[u8]>)]) -> Result<Option<i64>, String> {
         let mut builder = BatchBuilder::new(0, 0);
-        let headers: Vec<_> = headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: *value }).collect();
+        let headers: Vec<_> =
+            headers.iter().map(|(key, value)| Header { key: key.as_bytes(), value: *value }).collect();
         builder.push(0, 0, None, Some(b"v"), &headers);
         let batch = builder.finish(LastOffset::Trim).expect("builds").expect("a record");
         let records = Records::open(&batch, &BatchHeader::read(&batch).expect("a header"), 1 << 20).expect("opens");
@@ -92,8 +93,22 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_a_sentence() {
         let nonsense: [&[u8]; 16] = [
-            b"soon", b"", b" 5", b"5 ", b"-5", b"+5", b"1.5", b"1e3", b"0x10", b"5s", b"1,000", b"\xff\xfe", b"\0",
-            "٣".as_bytes(), b"18446744073709551616", b"null",
+            b"soon",
+            b"",
+            b" 5",
+            b"5 ",
+            b"-5",
+            b"+5",
+            b"1.5",
+            b"1e3",
+            b"0x10",
+            b"5s",
+            b"1,000",
+            b"\xff\xfe",
+            b"\0",
+            "٣".as_bytes(),
+            b"18446744073709551616",
+            b"null",
         ];
         for name in [DELAY, TIMER_DELAY_SEC, TIMER_DELAY_MS, TIMER_DELIVER_MS] {
             for value in nonsense {

@@ -49,7 +49,8 @@ pub fn outside_of_transactions(header: &BatchHeader, place: i32, name: &str) -> 
 pub fn text<'a>(record: &Record<'a>, place: i32, name: &str) -> Result<Option<&'a str>, Refusal> {
     let Some(value) = record.header(name.as_bytes()) else { return Ok(None) };
     let text = value.and_then(|value| std::str::from_utf8(value).ok());
-    text.map(Some).ok_or_else(|| Refusal::record(place, format!("header {name} is not text: a UTF-8 value is expected")))
+    text.map(Some)
+        .ok_or_else(|| Refusal::record(place, format!("header {name} is not text: a UTF-8 value is expected")))
 }
 
 /// The client's id of a message; an empty one is none.

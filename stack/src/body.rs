@@ -51,9 +51,10 @@ impl Body {
             }
             Body::Typed(message) => {
                 let message: Box<dyn Any> = message;
-                message.downcast::<M>().map(|message| *message).map_err(|_| Error::WrongType {
-                    expected: std::any::type_name::<M>(),
-                })
+                message
+                    .downcast::<M>()
+                    .map(|message| *message)
+                    .map_err(|_| Error::WrongType { expected: std::any::type_name::<M>() })
             }
             Body::Fetch(_) | Body::ShareFetch(_) | Body::Produce(_) => {
                 Err(Error::WrongType { expected: std::any::type_name::<M>() })

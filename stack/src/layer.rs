@@ -48,10 +48,6 @@ struct Layered<L> {
 
 impl<L: Layer> Handler for Layered<L> {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        if self.layer.wants(request.head.api) {
-            self.layer.call(request, &*self.next)
-        } else {
-            self.next.call(request)
-        }
+        if self.layer.wants(request.head.api) { self.layer.call(request, &*self.next) } else { self.next.call(request) }
     }
 }

@@ -141,12 +141,7 @@ pub trait Ledger: Send + Sync + 'static {
     fn get(&self, table: u8, key: &[u8]) -> Result<Option<Vec<u8>>, LedgerError>;
 
     /// Shows keys (from this one on, ascending) and values until the visitor returns false. Either kind of table.
-    fn scan(
-        &self,
-        table: u8,
-        from: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), LedgerError>;
+    fn scan(&self, table: u8, from: &[u8], visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), LedgerError>;
 
     /// As [`scan`](Self::scan) of a table below 128, with where the log has each value.
     fn scan_written(

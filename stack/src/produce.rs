@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::TransactionalId;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use krocket_protocol::records::{Mentioned, Rejection};
 use krocket_protocol::{ErrorCode, StrBytes};
 use uuid::Uuid;

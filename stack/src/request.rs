@@ -3,9 +3,9 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use krocket_protocol::{ApiKey, StrBytes, guard};
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::protocol::Decodable;
+use krocket_protocol::{ApiKey, StrBytes, guard};
 
 use crate::body::{Body, Message};
 use crate::connection::Connection;

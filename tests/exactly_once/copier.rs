@@ -3,7 +3,9 @@
 use std::io;
 
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest, ProducerId, TxnOffsetCommitRequest};
 use kafka_protocol::protocol::StrBytes;
 use krocket_testkit::session::Session;
@@ -59,9 +61,8 @@ async fn copy(producer: &mut Producer, world: &World) -> io::Result<()> {
 }
 
 async fn committed(session: &mut Session) -> io::Result<[i64; PARTITIONS as usize]> {
-    let asked = OffsetFetchRequestTopics::default()
-        .with_name(topic(SOURCE))
-        .with_partition_indexes((0..PARTITIONS).collect());
+    let asked =
+        OffsetFetchRequestTopics::default().with_name(topic(SOURCE)).with_partition_indexes((0..PARTITIONS).collect());
     let asked = OffsetFetchRequestGroup::default()
         .with_group_id(GroupId(StrBytes::from_static_str(GROUP)))
         .with_topics(Some(vec![asked]));

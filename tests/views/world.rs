@@ -124,7 +124,12 @@ impl World {
         self.create(name, -1, &configs).await;
     }
 
-    pub(crate) async fn try_create(&mut self, name: &str, partitions: i32, configs: &[(&str, &str)]) -> Result<(), (i16, String)> {
+    pub(crate) async fn try_create(
+        &mut self,
+        name: &str,
+        partitions: i32,
+        configs: &[(&str, &str)],
+    ) -> Result<(), (i16, String)> {
         let config = |(name, value): &(&str, &str)| {
             CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
         };
@@ -149,8 +154,9 @@ impl World {
         name: &str,
         configs: &[(&str, &str)],
     ) -> Result<(), (i16, String)> {
-        let config =
-            |(name, value): &(&str, &str)| AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)));
+        let config = |(name, value): &(&str, &str)| {
+            AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)))
+        };
         let resource = AlterConfigsResource::default()
             .with_resource_type(kind)
             .with_resource_name(text(name))
@@ -204,8 +210,7 @@ impl World {
 
     pub(crate) async fn metadata(&mut self, name: &str, create: bool) -> MetadataResponseTopic {
         let asked = MetadataRequestTopic::default().with_name(Some(topic(name)));
-        let request =
-            MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(create);
+        let request = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(create);
         self.0.call(12, &request).await.topics.remove(0)
     }
 

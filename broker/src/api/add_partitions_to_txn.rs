@@ -26,8 +26,7 @@ pub(crate) async fn handle(
     request: AddPartitionsToTxnRequest,
 ) -> AddPartitionsToTxnResponse {
     if head.version < BATCHED_VERSION {
-        let producer =
-            Producer { id: request.v3_and_below_producer_id.0, epoch: request.v3_and_below_producer_epoch };
+        let producer = Producer { id: request.v3_and_below_producer_id.0, epoch: request.v3_and_below_producer_epoch };
         let id = request.v3_and_below_transactional_id;
         let fenced = |code| if head.version < FENCED_VERSION { unfenced(code) } else { code };
         let results = one(broker, &id, producer, false, request.v3_and_below_topics, fenced).await;
@@ -38,9 +37,7 @@ pub(crate) async fn handle(
         let producer = Producer { id: txn.producer_id.0, epoch: txn.producer_epoch };
         let topics = one(broker, &txn.transactional_id, producer, txn.verify_only, txn.topics, |code| code).await;
         results.push(
-            AddPartitionsToTxnResult::default()
-                .with_transactional_id(txn.transactional_id)
-                .with_topic_results(topics),
+            AddPartitionsToTxnResult::default().with_transactional_id(txn.transactional_id).with_topic_results(topics),
         );
     }
     AddPartitionsToTxnResponse::default().with_results_by_transaction(results)

@@ -20,9 +20,9 @@ pub(crate) async fn handle(
             let response = PartitionResponse::default().with_partition_index(index);
             match describe(broker, &topic.name, index) {
                 Ok(producers) => response.with_active_producers(producers),
-                Err((code, message)) => response
-                    .with_error_code(code.code())
-                    .with_error_message(message.map(StrBytes::from_string)),
+                Err((code, message)) => {
+                    response.with_error_code(code.code()).with_error_message(message.map(StrBytes::from_string))
+                }
             }
         });
         let partitions = partitions.collect();

@@ -16,7 +16,10 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: EndTxnRequest) 
         Ok(next) => EndTxnResponse::default().with_producer_id(ProducerId(next.id)).with_producer_epoch(next.epoch),
         Err(code) => {
             let code = if head.version < FENCED_VERSION { unfenced(code) } else { code };
-            EndTxnResponse::default().with_error_code(code.code()).with_producer_id(ProducerId(-1)).with_producer_epoch(-1)
+            EndTxnResponse::default()
+                .with_error_code(code.code())
+                .with_producer_id(ProducerId(-1))
+                .with_producer_epoch(-1)
         }
     }
 }

@@ -65,9 +65,7 @@ async fn look_up(
         // Nothing is in remote storage: Kafka answers no offset, and no error.
         LATEST_TIERED if version >= 9 => Ok(None),
         MAX_TIMESTAMP if version >= 7 => search(broker, move |log| log.max_timestamp(&partition)).await,
-        timestamp if timestamp >= 0 => {
-            search(broker, move |log| log.offset_for_timestamp(&partition, timestamp)).await
-        }
+        timestamp if timestamp >= 0 => search(broker, move |log| log.offset_for_timestamp(&partition, timestamp)).await,
         _ => Err(ErrorCode::UnsupportedVersion),
     }
 }

@@ -11,7 +11,14 @@ use crate::txn::View;
 
 /// Kafka's names of states (`TransactionState`).
 const STATES: [&str; 8] = [
-    "Empty", "Ongoing", "PrepareCommit", "PrepareAbort", "CompleteCommit", "CompleteAbort", "Dead", "PrepareEpochFence",
+    "Empty",
+    "Ongoing",
+    "PrepareCommit",
+    "PrepareAbort",
+    "CompleteCommit",
+    "CompleteAbort",
+    "Dead",
+    "PrepareEpochFence",
 ];
 
 /// Answers from memory.

@@ -52,9 +52,8 @@ mod tests {
             (1, 0, (ErrorCode::UnknownLeaderEpoch.code(), -1, -1)),
         ] {
             for version in 2..=4 {
-                let partition = OffsetForLeaderPartition::default()
-                    .with_current_leader_epoch(current)
-                    .with_leader_epoch(asked);
+                let partition =
+                    OffsetForLeaderPartition::default().with_current_leader_epoch(current).with_leader_epoch(asked);
                 let topics =
                     vec![OffsetForLeaderTopic::default().with_topic(topic("t")).with_partitions(vec![partition])];
                 let request = OffsetForLeaderEpochRequest::default().with_topics(topics);

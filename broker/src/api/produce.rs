@@ -9,9 +9,9 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceResponse, TopicName};
+use krocket_protocol::records::Codec;
 use krocket_protocol::records::batch::{self, BatchHeader};
 use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate};
-use krocket_protocol::records::Codec;
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::{Error, ProducePartition, ProduceTopic, Refusal, Request, Response};
 use tokio::time::{Sleep, sleep};
@@ -37,8 +37,7 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
         internal: head.connection.is_internal(),
         transactional_id: request.transactional_id.map(|id| id.0),
     };
-    let started: Vec<_> =
-        request.topics.into_iter().map(|topic| start_topic(broker, &asked, topic)).collect();
+    let started: Vec<_> = request.topics.into_iter().map(|topic| start_topic(broker, &asked, topic)).collect();
     if request.acks == 0 {
         return finish_unanswered(started).await;
     }
@@ -155,18 +154,18 @@ fn start_topic(broker: &Broker, asked: &Asked, topic: ProduceTopic) -> StartedTo
     StartedTopic { response, partitions }
 }
 
-fn start_partition(
-    broker: &Broker,
-    asked: &Asked,
-    topic: &Topic,
-    data: ProducePartition,
-) -> Result<Started, Refusal> {
+fn start_partition(broker: &Broker, asked: &Asked, topic: &Topic, data: ProducePartition) -> Result<Started, Refusal> {
     let config = topic.config.load();
     let durability = match asked.acks {
         0 => Durability::None,
         1 => Durability::Written,
         -1 => Durability::Synced,
-        acks => return Err(Refusal::new(ErrorCode::InvalidRequiredAcks, format!("acks={acks}: only -1, 0 and 1 are known"))),
+        acks => {
+            return Err(Refusal::new(
+                ErrorCode::InvalidRequiredAcks,
+                format!("acks={acks}: only -1, 0 and 1 are known"),
+            ));
+        }
     };
     let durability = if config.sync_every_write { Durability::Synced } else { durability };
     let partition = topic
@@ -219,7 +218,10 @@ fn check(
     let mut validated = validate(&batch, &rules)?;
     let header = &mut validated.header;
     if header.base_offset != 0 {
-        return Err(Refusal::new(ErrorCode::InvalidRecord, format!("base offset {}: 0 was expected", header.base_offset)));
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!("base offset {}: 0 was expected", header.base_offset),
+        ));
     }
     if header.codec() == Some(Codec::Zstd) && asked.version < ZSTD_VERSION {
         let message = format!("zstd needs Produce version {ZSTD_VERSION}");

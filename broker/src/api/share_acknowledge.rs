@@ -28,8 +28,7 @@ async fn serve(
     let (group, member) = owner(broker, request.group_id.as_deref(), request.member_id.as_deref())?;
     let policy = broker.shares.policy(&group);
     let epoch = request.share_session_epoch;
-    let turn =
-        broker.shares.sessions.turn((&group, &member), epoch, None, (Vec::new(), &[]), &head.connection)?;
+    let turn = broker.shares.sessions.turn((&group, &member), epoch, None, (Vec::new(), &[]), &head.connection)?;
     let batches = request.topics.into_iter().flat_map(|topic| {
         topic.partitions.into_iter().map(move |partition| -> Batches {
             let ranges = partition.acknowledgement_batches.into_iter();
@@ -47,9 +46,9 @@ async fn serve(
         let data = PartitionData::default().with_partition_index(index).with_error_code(code);
         topics.entry(topic).or_default().push(data);
     }
-    let responses = topics.into_iter().map(|(id, partitions)| {
-        ShareAcknowledgeTopicResponse::default().with_topic_id(id).with_partitions(partitions)
-    });
+    let responses = topics
+        .into_iter()
+        .map(|(id, partitions)| ShareAcknowledgeTopicResponse::default().with_topic_id(id).with_partitions(partitions));
     Ok(ShareAcknowledgeResponse {
         acquisition_lock_timeout_ms: i32::try_from(policy.lock_ms).unwrap_or(i32::MAX),
         responses: responses.collect(),

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use krocket_protocol::ErrorCode;
-use krocket_protocol::share_fetch::{
-    ShareFetchPartition, ShareFetchRequest, ShareFetchResponse, ShareFetchTopic,
-};
+use krocket_protocol::share_fetch::{ShareFetchPartition, ShareFetchRequest, ShareFetchResponse, ShareFetchTopic};
 use krocket_stack::{Body, Error, Head, Request, Response};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -83,18 +81,18 @@ async fn serve(broker: &Broker, head: &Head, request: ShareFetchRequest) -> Resu
         }
     };
     let lock_ms = i32::try_from(policy.lock_ms).unwrap_or(i32::MAX);
-    Ok(ShareFetchResponse { acquisition_lock_timeout_ms: lock_ms, topics: topics(found, acknowledged), ..ShareFetchResponse::default() })
+    Ok(ShareFetchResponse {
+        acquisition_lock_timeout_ms: lock_ms,
+        topics: topics(found, acknowledged),
+        ..ShareFetchResponse::default()
+    })
 }
 
 /// A partition's ranges: first and last offset, and what is said of them.
 pub(super) type Batches = (Asked, Vec<(i64, i64, Vec<i8>)>);
 
 /// The group and the member, if there are such.
-pub(super) fn owner(
-    broker: &Broker,
-    group: Option<&str>,
-    member: Option<&str>,
-) -> Result<(String, String), ErrorCode> {
+pub(super) fn owner(broker: &Broker, group: Option<&str>, member: Option<&str>) -> Result<(String, String), ErrorCode> {
     let group = group.filter(|group| !group.is_empty()).ok_or(ErrorCode::InvalidRequest)?;
     let member = member.filter(|member| !member.is_empty()).ok_or(ErrorCode::InvalidRequest)?;
     broker.groups.share_member(group, member)?;

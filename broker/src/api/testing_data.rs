@@ -44,9 +44,9 @@ pub(crate) async fn create(
     partitions: i32,
     configs: &[(&'static str, &'static str)],
 ) -> TopicRef {
-    let configs = configs.iter().map(|(name, value)| {
-        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
-    });
+    let configs = configs
+        .iter()
+        .map(|(name, value)| CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
     let new = CreatableTopic::default()
         .with_name(topic(name))
         .with_num_partitions(partitions)

@@ -113,12 +113,7 @@ static OWN: &[ConfigDef] = &[
         "5",
         "How often a record is delivered to a share group before it counts as undeliverable.",
     ),
-    row(
-        "group.share.heartbeat.interval.ms",
-        COUNT,
-        "5000",
-        "How often members of a share group send heartbeats, ms.",
-    ),
+    row("group.share.heartbeat.interval.ms", COUNT, "5000", "How often members of a share group send heartbeats, ms."),
     row(
         "group.share.max.delivery.count.limit",
         DELIVERIES,
@@ -149,18 +144,8 @@ static OWN: &[ConfigDef] = &[
         "60000",
         "The most that a group may set as share.session.timeout.ms.",
     ),
-    row(
-        "group.share.max.share.sessions",
-        COUNT,
-        "2000",
-        "The most share sessions, of all groups together.",
-    ),
-    row(
-        "group.share.max.size",
-        Kind::Int(1, 1000),
-        "200",
-        "The most members of a share group.",
-    ),
+    row("group.share.max.share.sessions", COUNT, "2000", "The most share sessions, of all groups together."),
+    row("group.share.max.size", Kind::Int(1, 1000), "200", "The most members of a share group."),
     row(
         "group.share.min.delivery.count.limit",
         DELIVERIES,
@@ -419,11 +404,7 @@ pub fn check_file(layers: &Layers) -> Result<(), InvalidConfig> {
             "group.share.record.lock.duration.ms",
             "group.share.max.record.lock.duration.ms",
         ],
-        [
-            "group.share.min.session.timeout.ms",
-            "group.share.session.timeout.ms",
-            "group.share.max.session.timeout.ms",
-        ],
+        ["group.share.min.session.timeout.ms", "group.share.session.timeout.ms", "group.share.max.session.timeout.ms"],
         ["group.min.session.timeout.ms", "group.min.session.timeout.ms", "group.max.session.timeout.ms"],
     ];
     for names in ascending {

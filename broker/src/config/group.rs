@@ -142,14 +142,7 @@ pub static TABLE: &[ConfigDef] = &[
         SHARE,
         "How long a member may keep a record before it is delivered again, ms.",
     ),
-    row(
-        "share.renew.acknowledge.enable",
-        Kind::Boolean,
-        "true",
-        "",
-        SHARE,
-        "Whether members may renew their locks.",
-    ),
+    row("share.renew.acknowledge.enable", Kind::Boolean, "true", "", SHARE, "Whether members may renew their locks."),
     row(
         "share.session.timeout.ms",
         COUNT,
@@ -220,7 +213,9 @@ pub fn check_bounds(overrides: &BTreeMap<String, String>, broker: &BrokerConfig)
         let def = find(TABLE, &name).expect("a name of the table");
         let value = def.kind.parse(&name, text)?.int();
         if value < min {
-            return Err(InvalidConfig(format!("{name} must be greater than or equal to group.{protocol}.min.{suffix}")));
+            return Err(InvalidConfig(format!(
+                "{name} must be greater than or equal to group.{protocol}.min.{suffix}"
+            )));
         }
         if value > max {
             return Err(InvalidConfig(format!("{name} must be less than or equal to group.{protocol}.max.{suffix}")));

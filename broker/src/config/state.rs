@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use super::{BrokerConfig, GroupConfig, ShareConfig, InvalidConfig, Layers, broker, find};
+use super::{BrokerConfig, GroupConfig, InvalidConfig, Layers, ShareConfig, broker, find};
 use crate::Settings;
 use crate::log::Log;
 use crate::log::tables::CONFIGS;

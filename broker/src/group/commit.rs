@@ -60,7 +60,8 @@ impl GroupState {
                 group.validate_commit(ctx, member_id, commit.instance_id.as_deref(), *epoch, *transactional)?;
             }
             Kind::Consumer(group) => {
-                let allowed = group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
+                let allowed =
+                    group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
                 commit.partitions.iter().try_for_each(|p| allowed(p.topic_id, p.partition))?;
             }
             // Share groups have no committed offsets.

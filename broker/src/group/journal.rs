@@ -59,8 +59,12 @@ pub(super) mod memory {
             let mut tables = self.tables.lock();
             for write in writes {
                 match write {
-                    Write::Put { table, key, value } | Write::PutNew { table, key, value } => tables.insert((table, key), value),
-                    Write::Delete { table, key } | Write::DeleteKnown { table, key, .. } => tables.remove(&(table, key)),
+                    Write::Put { table, key, value } | Write::PutNew { table, key, value } => {
+                        tables.insert((table, key), value)
+                    }
+                    Write::Delete { table, key } | Write::DeleteKnown { table, key, .. } => {
+                        tables.remove(&(table, key))
+                    }
                 };
             }
             *self.commits.lock() += 1;

@@ -71,11 +71,8 @@ fn put<T: Serialize>(key: Vec<u8>, row: &T) -> Write {
 }
 
 pub(super) fn put_consumer(group: &str, state: &ConsumerGroup) -> Write {
-    let row = EpochRow {
-        epoch: state.epoch,
-        assignment_epoch: state.assignment_epoch,
-        metadata_hash: state.metadata_hash,
-    };
+    let row =
+        EpochRow { epoch: state.epoch, assignment_epoch: state.assignment_epoch, metadata_hash: state.metadata_hash };
     put(key(group, CONSUMER, ""), &row)
 }
 
@@ -92,11 +89,8 @@ pub(super) fn delete_member(group: &str, id: &str) -> Write {
 }
 
 pub(super) fn put_share(group: &str, state: &ShareGroup) -> Write {
-    let row = EpochRow {
-        epoch: state.epoch,
-        assignment_epoch: state.assignment_epoch,
-        metadata_hash: state.metadata_hash,
-    };
+    let row =
+        EpochRow { epoch: state.epoch, assignment_epoch: state.assignment_epoch, metadata_hash: state.metadata_hash };
     put(key(group, SHARE, ""), &row)
 }
 

@@ -15,10 +15,10 @@ use super::consumer::ConsumerGroup;
 use super::context::{Answer, Client, Ctx, Reply, text};
 use super::error::Refusal;
 use super::metrics::METRICS;
+use super::migrate;
 use super::offsets::Offsets;
 use super::share::{Beaten, ShareGroup};
 use super::timers::Timer;
-use super::migrate;
 
 #[derive(Debug)]
 pub(super) enum Kind {

@@ -1,9 +1,9 @@
 use bytes::Bytes;
+use kafka_protocol::messages::ProduceResponse;
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use krocket_protocol::{ApiKey, ErrorCode};
 use krocket_stack::ledger::tables::{DUE, LOOKUP, PARKED, WORK};
 use krocket_stack::{Body, Connection, Handler, Head, Notes, Produce, Refusal, Request, Response, Row, Template};
-use kafka_protocol::messages::ProduceResponse;
-use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 
 use super::*;
 use crate::api::testing::TestBroker;
@@ -45,7 +45,12 @@ async fn notes_are_there_with_the_batch_after_a_restart_too() {
     let broker = TestBroker::start().await;
     let to = create(&broker, "t", 1, &[]).await;
     produce(&broker, 9, &to, 0, 1, records(&["a", "b"])).await;
-    let notes = Notes { hidden: vec![1], rows: vec![parked(1), Row::delete(DUE, &b"none"[..])], indexed: true, ..Notes::default() };
+    let notes = Notes {
+        hidden: vec![1],
+        rows: vec![parked(1), Row::delete(DUE, &b"none"[..])],
+        indexed: true,
+        ..Notes::default()
+    };
     assert_eq!(produce_noted(&broker, &to, records(&["c", "d"]), notes, None).await.base_offset, 2);
     broker.broker.work().notified().await;
     let check = |broker: &TestBroker| {
@@ -59,7 +64,8 @@ async fn notes_are_there_with_the_batch_after_a_restart_too() {
         assert_eq!(stored.iter().map(|stored| stored.hidden.clone()).collect::<Vec<_>>(), [vec![], vec![3]]);
         let batch = &stored[1].batch;
         let found = ledger.locate(0, &[2, 3, 4]).expect("readable");
-        let bytes = found.iter().map(|slice| slice.as_ref().map(|slice| slice.read().expect("readable"))).collect::<Vec<_>>();
+        let bytes =
+            found.iter().map(|slice| slice.as_ref().map(|slice| slice.read().expect("readable"))).collect::<Vec<_>>();
         assert_eq!(bytes, [Some(batch.clone()), Some(batch.clone()), None]);
     };
     check(&broker);
@@ -74,7 +80,10 @@ async fn a_refused_batch_is_answered_and_not_appended() {
     let refused = Some(Refusal::record(1, "TIMER_DELAY_MS=soon is no number"));
     let response = produce_noted(&broker, &to, records(&["a", "b"]), notes, refused).await;
     assert_eq!(response.error_code, ErrorCode::InvalidRecord.code());
-    assert_eq!(response.error_message.as_ref().map(|it| it.to_string()).as_deref(), Some("TIMER_DELAY_MS=soon is no number"));
+    assert_eq!(
+        response.error_message.as_ref().map(|it| it.to_string()).as_deref(),
+        Some("TIMER_DELAY_MS=soon is no number")
+    );
     assert_eq!(response.record_errors[0].batch_index, 1);
     assert_eq!(face(&broker).partition(0).expect("it lives").end, 0);
     assert_eq!(face(&broker).get(PARKED, &key(0)), Ok(None));

@@ -162,14 +162,20 @@ impl Shared {
             before += len;
             let parked = self.is_parked(partition.id, &row)?;
             if row.flags & HIDDEN_ALL != 0 || plan.is_aborted(&row) {
-                if parked { after += len } else { changes.remove(row)? }
+                if parked {
+                    after += len
+                } else {
+                    changes.remove(row)?
+                }
                 continue;
             }
             if row.attributes & ATTRIBUTE_CONTROL != 0 {
                 // Whoever was reading when its records went is done.
                 let forgets = plan.checkpoint.forgets_tombstone(row.base_offset, now_ms, config.delete_retention_ms);
                 match forgets {
-                    true if self.is_told(partition.id, row.base_offset)? => told.push(Aborted::delete(partition.id, row.base_offset)),
+                    true if self.is_told(partition.id, row.base_offset)? => {
+                        told.push(Aborted::delete(partition.id, row.base_offset))
+                    }
                     true => {
                         changes.remove(row)?;
                         continue;
@@ -205,7 +211,9 @@ impl Shared {
     /// What to compact now, if anything: Kafka's `LogCleanerManager.grabFilthiestCompactedLog` for one partition.
     fn plan(&self, partition: &Partition, config: &TopicConfig, now_ms: i64) -> Result<Option<Plan>, StorageError> {
         let start = partition.log_start();
-        let Some(last) = self.index.batch_before(partition.id, partition.last_stable_offset())? else { return Ok(None) };
+        let Some(last) = self.index.batch_before(partition.id, partition.last_stable_offset())? else {
+            return Ok(None);
+        };
         let checkpoint = self.checkpoint(partition.id)?.unwrap_or_default();
         let first_dirty = checkpoint.first_dirty.max(start);
         let mut end = last.base_offset;
@@ -244,7 +252,12 @@ impl Shared {
     }
 
     /// Reads the keys of what is new. When there are too many, the plan ends where the map was full.
-    fn collect_latest(&self, partition: &Partition, plan: &mut Plan, pace: &mut Pace<'_>) -> Result<Latest, StorageError> {
+    fn collect_latest(
+        &self,
+        partition: &Partition,
+        plan: &mut Plan,
+        pace: &mut Pace<'_>,
+    ) -> Result<Latest, StorageError> {
         let mut latest = Latest::default();
         for row in self.index.batches(partition.id, plan.first_dirty) {
             let row = row?;

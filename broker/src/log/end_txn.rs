@@ -88,7 +88,8 @@ impl Writer {
         let now_ms = self.shared.clock.now_ms();
         let Some(open) = state.open.get(&marker.producer_id).copied() else { return Ok(None) };
         let base_offset = partition.log_end();
-        let unparked = if marker.commit { Vec::new() } else { self.shared.unpark(partition.id, marker.producer_id, &open)? };
+        let unparked =
+            if marker.commit { Vec::new() } else { self.shared.unpark(partition.id, marker.producer_id, &open)? };
         state.open.remove(&marker.producer_id);
         let unstable = first_unstable(&state.open);
         writes.push(Open::delete(partition.id, marker.producer_id));
@@ -100,7 +101,8 @@ impl Writer {
             writes.extend(unparked);
         }
         let batch = marker.batch(now_ms);
-        let header = BatchHeader::read(&batch).map_err(|error| StorageError { message: error.to_string(), passing: false })?;
+        let header =
+            BatchHeader::read(&batch).map_err(|error| StorageError { message: error.to_string(), passing: false })?;
         // Times lead to records, and a marker is none.
         let running_max_timestamp = state.running_max_timestamp;
         let cumulative_bytes = state.cumulative_bytes + batch.len() as u64;

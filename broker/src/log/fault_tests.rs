@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 
+use krocket_store::Options;
 use krocket_store::fs::double::{Call, Double, Fault};
 use krocket_store::fs::{FileSystem, LogFile, OsFileSystem};
-use krocket_store::Options;
 use parking_lot::Condvar;
 
 use super::tests::{append, batch, bytes, finish, range};
@@ -154,5 +154,8 @@ async fn batches_become_visible_when_they_are_durable_and_in_order() {
     while partition.high_watermark() < 3 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(bytes(&log.read_recent(&partition, range(1, &partition)).expect("in memory").chunks).len(), numbered(1).len() * 2);
+    assert_eq!(
+        bytes(&log.read_recent(&partition, range(1, &partition)).expect("in memory").chunks).len(),
+        numbered(1).len() * 2
+    );
 }

@@ -122,7 +122,12 @@ async fn compaction_looks_at_what_is_visible_and_keeps_what_is_parked() {
     let partition = log.partition(1).expect("a partition");
     let park = |place: i32| {
         let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(place);
-        Notes { hidden: vec![place], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: true, ..Notes::default() }
+        Notes {
+            hidden: vec![place],
+            rows: vec![Row::put(PARKED, key, b"".to_vec())],
+            indexed: true,
+            ..Notes::default()
+        }
     };
     // All records have the same key.
     append(&log, &partition, 2, Codec::Gzip, park(1)).await;
@@ -200,7 +205,12 @@ async fn what_is_parked_stays_until_it_is_delivered() {
     for n in 0..6 {
         let notes = if n % 2 == 1 {
             let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(0);
-            Notes { hidden: vec![0], rows: vec![Row::put(PARKED, key, b"".to_vec())], indexed: false, ..Notes::default() }
+            Notes {
+                hidden: vec![0],
+                rows: vec![Row::put(PARKED, key, b"".to_vec())],
+                indexed: false,
+                ..Notes::default()
+            }
         } else {
             Notes::default()
         };
@@ -244,7 +254,8 @@ async fn later_trims_go_round_what_is_parked_too() {
     for n in 0..12 {
         let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(1);
         let rows = if n % 3 == 0 { vec![Row::put(PARKED, key, b"".to_vec())] } else { Vec::new() };
-        append(&log, &partition, 2, Codec::None, Notes { hidden: vec![1], rows, indexed: false, ..Notes::default() }).await;
+        append(&log, &partition, 2, Codec::None, Notes { hidden: vec![1], rows, indexed: false, ..Notes::default() })
+            .await;
     }
     let stored = |log: &Log, partition: &Partition| -> Vec<i64> {
         let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");
@@ -267,9 +278,12 @@ async fn later_trims_go_round_what_is_parked_too() {
     let partition = log.partition(1).expect("a partition");
     assert_eq!((partition.log_start(), stored(&log, &partition)), (21, expected), "rebuilt from the log");
     for offset in [1, 7, 13, 19] {
-        log.commit(vec![Write::Delete { table: PARKED, key: parked(offset) }], Durability::Written).await.expect("written");
+        log.commit(vec![Write::Delete { table: PARKED, key: parked(offset) }], Durability::Written)
+            .await
+            .expect("written");
     }
-    let config = Arc::new(TopicConfig::resolve([("retention.ms".to_owned(), "-1".to_owned())].into(), &Layers::default()));
+    let config =
+        Arc::new(TopicConfig::resolve([("retention.ms".to_owned(), "-1".to_owned())].into(), &Layers::default()));
     let (keeper, jobs) = (log.clone(), vec![(partition.clone(), config)]);
     tokio::task::spawn_blocking(move || keeper.keep_house(&jobs)).await.expect("no panic").expect("kept");
     assert_eq!(stored(&log, &partition), [20, 22]);

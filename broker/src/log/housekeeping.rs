@@ -10,8 +10,8 @@ use tracing::{debug, error, info};
 
 use super::append::{Durability, Write};
 use super::error::StorageError;
-use super::metrics::METRICS;
 use super::marks::HIDDEN;
+use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId, State};
 use super::pending::Trim;
 use super::{DELETED, Shared, replay, tables};
@@ -362,4 +362,3 @@ impl Shared {
         Ok(())
     }
 }
-

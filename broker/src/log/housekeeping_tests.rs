@@ -60,7 +60,8 @@ async fn batches_past_their_time_go_and_nothing_else() {
     let clock = Clock::manual(NOW);
     let log = open(dir.path(), &clock);
     let partition = log.partition(0).expect("a partition");
-    fill(&log, &partition, &[("a", None, NOW - 50), ("b", None, NOW - 10), ("c", None, NOW - 30), ("d", None, NOW)]).await;
+    fill(&log, &partition, &[("a", None, NOW - 50), ("b", None, NOW - 10), ("c", None, NOW - 30), ("d", None, NOW)])
+        .await;
     let config = config(&[("retention.ms", "40")]);
     keep_house(&log, &partition, config.clone()).await;
     assert_eq!(offsets(&log, &partition), [1, 2, 3]);
@@ -123,7 +124,12 @@ async fn compaction_keeps_the_latest_of_each_key_and_the_last_batch() {
             builder.push(offset as i64, NOW, Some(key.as_bytes()), Some(b"first"), &[]);
         }
         append(&log, &partition, finish(builder), Durability::Written).await.expect("appended");
-        fill(&log, &partition, &[("b", Some("2"), NOW), ("d", Some("3"), NOW), ("d", None, NOW), ("a", Some("4"), NOW)]).await;
+        fill(
+            &log,
+            &partition,
+            &[("b", Some("2"), NOW), ("d", Some("3"), NOW), ("d", None, NOW), ("a", Some("4"), NOW)],
+        )
+        .await;
         fill(&log, &partition, &[("c", Some("last"), NOW)]).await;
         keep_house(&log, &partition, compact.clone()).await;
         // Offset 3 stays: its newer version is in the last batch, which is not compacted.

@@ -2,9 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, exponential_buckets, register_histogram, register_int_counter,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounter, exponential_buckets, register_histogram, register_int_counter};
 
 /// The log's metrics; one set per process.
 pub(super) struct Metrics {

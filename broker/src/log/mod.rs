@@ -35,8 +35,8 @@ mod tests;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use dashmap::DashMap;
@@ -46,18 +46,18 @@ use krocket_store::{Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-pub use end_txn::EndTxn;
-pub use txn::{Aborted, COORDINATOR_EPOCH, Marker, Open};
 pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
 pub use clock::Clock;
+pub use end_txn::EndTxn;
 pub use error::{AppendError, StorageError};
 pub use partition::{Partition, PartitionId};
 pub use producers::{ProducerView, SequenceError};
 pub use read::{Batches, MAX_DECOMPRESSED, Range, TimedOffset};
+pub use txn::{Aborted, COORDINATOR_EPOCH, Marker, Open};
 pub use watch::Watch;
 
-use housekeeping::Stopping;
 pub use housekeeping::Job;
+use housekeeping::Stopping;
 use partition::{Extent, Tracked};
 use producers::{Numbered, Producers};
 use queue::Queue;
@@ -358,22 +358,24 @@ impl Shared {
             partition.mark_deleted();
             return Ok(partition);
         }
-        Ok(Partition::open(id, Extent {
-            log_start,
-            log_end: last.as_ref().map_or(0, |last| last.last_offset + 1).max(log_start),
-            running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
-            cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
-            visible_end: last.as_ref().map_or(0, marks::visible_end).max(log_start),
-            open: self.load_open(id)?,
-            last_abort: self.last_abort(id)?,
-        }))
+        Ok(Partition::open(
+            id,
+            Extent {
+                log_start,
+                log_end: last.as_ref().map_or(0, |last| last.last_offset + 1).max(log_start),
+                running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
+                cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
+                visible_end: last.as_ref().map_or(0, marks::visible_end).max(log_start),
+                open: self.load_open(id)?,
+                last_abort: self.last_abort(id)?,
+            },
+        ))
     }
 
     /// A partition's producers: the last snapshot and the batches since.
     fn load_producers(&self, id: PartitionId) -> Result<Tracked, StorageError> {
         let snapshot = self.index.get(tables::PRODUCERS, &id.to_be_bytes())?;
-        let (mut producers, from) =
-            snapshot.and_then(|bytes| Producers::from_snapshot(&bytes)).unwrap_or_default();
+        let (mut producers, from) = snapshot.and_then(|bytes| Producers::from_snapshot(&bytes)).unwrap_or_default();
         // Nobody knows when those wrote; counting from now errs on the side of remembering.
         let now_ms = self.clock.now_ms();
         let mut since_snapshot = 0;

@@ -38,13 +38,45 @@ pub(super) struct Change {
 /// A prepared command. All but a duplicate have a frame of their own in the group, in the same order.
 #[allow(clippy::large_enum_variant, reason = "nearly all are appends")]
 pub(super) enum Pending {
-    Append { append: Append, seed: Seed, undo: Undo, answer: Answer<Appended, AppendError> },
-    Duplicate { durability: Durability, appended: Appended, answer: Answer<Appended, AppendError> },
-    Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
-    Trim { partition: Arc<Partition>, trim: Trim, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
-    Compact { partition: Arc<Partition>, changes: Vec<Change>, writes: Vec<Write>, answer: Answer<(), StorageError> },
-    Snapshot { partition: Arc<Partition>, write: Write },
-    EndTxn { markers: Vec<Placed>, writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    Append {
+        append: Append,
+        seed: Seed,
+        undo: Undo,
+        answer: Answer<Appended, AppendError>,
+    },
+    Duplicate {
+        durability: Durability,
+        appended: Appended,
+        answer: Answer<Appended, AppendError>,
+    },
+    Commit {
+        writes: Vec<Write>,
+        durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
+    Trim {
+        partition: Arc<Partition>,
+        trim: Trim,
+        writes: Vec<Write>,
+        durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
+    Compact {
+        partition: Arc<Partition>,
+        changes: Vec<Change>,
+        writes: Vec<Write>,
+        answer: Answer<(), StorageError>,
+    },
+    Snapshot {
+        partition: Arc<Partition>,
+        write: Write,
+    },
+    EndTxn {
+        markers: Vec<Placed>,
+        writes: Vec<Write>,
+        durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
 }
 
 /// A transaction's marker in one partition.

@@ -142,9 +142,7 @@ impl Producers {
             0
         } else {
             let last_sequence = batch.last_sequence();
-            let same = |old: &&Batch| {
-                old.last_sequence == last_sequence && old.first_sequence() == batch.base_sequence
-            };
+            let same = |old: &&Batch| old.last_sequence == last_sequence && old.first_sequence() == batch.base_sequence;
             if let Some(old) = known.batches.iter().find(same) {
                 let base_offset = old.last_offset - i64::from(old.offset_delta);
                 return Ok(Sequence::Duplicate { base_offset, timestamp: old.timestamp });

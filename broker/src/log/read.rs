@@ -172,7 +172,11 @@ impl Log {
     }
 
     /// Where the batches lie that hold these offsets, ascending; `None` for one that is gone or was rewritten.
-    pub(crate) fn locate(&self, partition: &Partition, offsets: &[i64]) -> Result<Vec<Option<FileSlice>>, StorageError> {
+    pub(crate) fn locate(
+        &self,
+        partition: &Partition,
+        offsets: &[i64],
+    ) -> Result<Vec<Option<FileSlice>>, StorageError> {
         self.0.retry(|shared| {
             let mut rows: Option<krocket_store::Batches<'_>> = None;
             let mut row: Option<BatchRow> = None;
@@ -196,7 +200,11 @@ impl Log {
     }
 
     /// The first visible record with this timestamp or a later one. Blocks on the disk.
-    pub fn offset_for_timestamp(&self, partition: &Partition, timestamp: i64) -> Result<Option<TimedOffset>, StorageError> {
+    pub fn offset_for_timestamp(
+        &self,
+        partition: &Partition,
+        timestamp: i64,
+    ) -> Result<Option<TimedOffset>, StorageError> {
         let (start, end) = (partition.log_start(), partition.high_watermark());
         self.0.retry(|shared| {
             let (mut low, mut high) = (start, end);
@@ -217,7 +225,9 @@ impl Log {
                 if row.max_timestamp < timestamp || row.flags & HIDDEN_ALL != 0 {
                     continue;
                 }
-                if let Some(found) = shared.find_record(&row, |record| record.offset >= start && record.timestamp >= timestamp)? {
+                if let Some(found) =
+                    shared.find_record(&row, |record| record.offset >= start && record.timestamp >= timestamp)?
+                {
                     return Ok(Some(found).filter(|found| found.offset < end));
                 }
             }
@@ -366,7 +376,8 @@ impl Shared {
     pub(super) fn records(&self, row: &BatchRow) -> Result<Records, Attempt> {
         let batch = self.batch(row)?;
         let damaged = |error: String| {
-            let message = format!("the batch at offset {} of file {} is damaged: {error}", row.base_offset, row.location.file);
+            let message =
+                format!("the batch at offset {} of file {} is damaged: {error}", row.base_offset, row.location.file);
             tracing::error!("{message}");
             Attempt::Failed(StorageError { message, passing: true })
         };
@@ -375,7 +386,11 @@ impl Shared {
         Records::open(&batch, &header, MAX_DECOMPRESSED).map_err(|error| damaged(error.to_string()))
     }
 
-    fn find_record(&self, row: &BatchRow, wanted: impl Fn(&TimedOffset) -> bool) -> Result<Option<TimedOffset>, Attempt> {
+    fn find_record(
+        &self,
+        row: &BatchRow,
+        wanted: impl Fn(&TimedOffset) -> bool,
+    ) -> Result<Option<TimedOffset>, Attempt> {
         let records = self.records(row)?;
         let visible = Visible::of(row);
         for record in &records {

@@ -55,7 +55,13 @@ pub(super) struct Recent {
 impl Recent {
     /// Collects whole batches from the one that holds `offset`, up to `up_to`. `None` when they begin too late
     /// or records have to be taken out.
-    pub(super) fn read(&self, offset: i64, up_to: i64, limit: &mut super::read::Limit, read: &mut Batches) -> Option<()> {
+    pub(super) fn read(
+        &self,
+        offset: i64,
+        up_to: i64,
+        limit: &mut super::read::Limit,
+        read: &mut Batches,
+    ) -> Option<()> {
         if self.batches.front()?.base_offset > offset {
             return None;
         }

@@ -130,8 +130,7 @@ async fn calls_in_a_row_are_in_the_log_in_that_order() {
     let dir = tempfile::tempdir().expect("tempdir");
     let log = open(dir.path());
     let partition = log.partition(0).expect("a partition");
-    let pending: Vec<_> =
-        (0..500).map(|n| append(&log, &partition, idempotent(n, 1), Durability::Synced)).collect();
+    let pending: Vec<_> = (0..500).map(|n| append(&log, &partition, idempotent(n, 1), Durability::Synced)).collect();
     for (n, pending) in pending.into_iter().enumerate() {
         assert_eq!(pending.await.expect("appended").base_offset, n as i64);
     }

@@ -158,7 +158,9 @@ impl Shared {
         let mut all = Vec::new();
         for row in self.index.scan(tables::TXN_OPEN, &[]) {
             let (key, value) = row?;
-            if let (Some(id), Some(producer_id), Some(open)) = (key.first_chunk(), key.last_chunk(), Open::decode(&value)) {
+            if let (Some(id), Some(producer_id), Some(open)) =
+                (key.first_chunk(), key.last_chunk(), Open::decode(&value))
+            {
                 all.push((u32::from_be_bytes(*id), i64::from_be_bytes(*producer_id), open));
             }
         }
@@ -221,7 +223,12 @@ impl Shared {
     }
 
     /// Deletions of what is known of transactions that were aborted below `log_start`, so many at most.
-    pub(super) fn outdated_aborts(&self, id: PartitionId, log_start: i64, most: usize) -> Result<Vec<Write>, IndexError> {
+    pub(super) fn outdated_aborts(
+        &self,
+        id: PartitionId,
+        log_start: i64,
+        most: usize,
+    ) -> Result<Vec<Write>, IndexError> {
         let mut writes = Vec::new();
         for row in self.index.scan(tables::TXN_ABORTED, &id.to_be_bytes()).take(most) {
             let (key, _) = row?;

@@ -13,11 +13,11 @@ use tracing::error;
 
 use super::LEADER_EPOCH;
 use super::append::{Answer, Append, Appended, Durability, Write};
+use super::end_txn::EndTxn;
 use super::error::{AppendError, StorageError};
 use super::marks::{HIDDEN_ALL, INDEXED, Marked};
 use super::metrics::METRICS;
 use super::partition::{Ends, Partition, State, Tracked};
-use super::end_txn::EndTxn;
 use super::pending::{self, Change, Pending, Placed, Seed, Trim, Undo};
 use super::producers::{Numbered, Sequence};
 use super::recent::{Cached, Ring};
@@ -32,10 +32,23 @@ const GROUP_FRAMES: usize = 4096;
 /// What the writer is asked to do.
 pub(super) enum Command {
     Append(Append, Answer<Appended, AppendError>),
-    Commit { writes: Vec<Write>, durability: Durability, answer: Answer<(), StorageError> },
+    Commit {
+        writes: Vec<Write>,
+        durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
     /// Moves the log start; to [`DELETED`] it takes the partition away.
-    Trim { partition: Arc<Partition>, to: i64, durability: Durability, answer: Answer<(), StorageError> },
-    Compact { partition: Arc<Partition>, changes: Vec<Change>, answer: Answer<(), StorageError> },
+    Trim {
+        partition: Arc<Partition>,
+        to: i64,
+        durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
+    Compact {
+        partition: Arc<Partition>,
+        changes: Vec<Change>,
+        answer: Answer<(), StorageError>,
+    },
     EndTxn(EndTxn, Answer<(), StorageError>),
 }
 
@@ -100,7 +113,9 @@ impl Writer {
                 // Starts only move forward, also when trims overtake one another.
                 let to = if to == DELETED { to } else { to.clamp(partition.log_start(), partition.log_end()) };
                 match self.prepare_trim(&partition, to, group) {
-                    Ok((trim, writes)) => group.pending.push(Pending::Trim { partition, trim, writes, durability, answer }),
+                    Ok((trim, writes)) => {
+                        group.pending.push(Pending::Trim { partition, trim, writes, durability, answer })
+                    }
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
@@ -214,7 +229,11 @@ impl Writer {
         to: i64,
         group: &mut Group,
     ) -> Result<(Trim, Vec<Write>), StorageError> {
-        let trim = if to == DELETED { Trim { to, floor: to, gaps: Vec::new() } } else { self.shared.trim_around(partition.id, to)? };
+        let trim = if to == DELETED {
+            Trim { to, floor: to, gaps: Vec::new() }
+        } else {
+            self.shared.trim_around(partition.id, to)?
+        };
         let key = partition.id.to_be_bytes().to_vec();
         let mut value = to.to_be_bytes().to_vec();
         if trim.floor != to {
@@ -257,7 +276,9 @@ impl Writer {
         changes.retain(|change| {
             // Trimmed or deleted while it was compacted: it must not come back.
             let now = self.shared.index.batch(partition.id, change.row.base_offset).ok().flatten();
-            now.is_some_and(|now| now.base_offset == change.row.base_offset && now.last_offset == change.row.last_offset)
+            now.is_some_and(|now| {
+                now.base_offset == change.row.base_offset && now.last_offset == change.row.last_offset
+            })
         });
         for Change { row, batch } in changes.iter() {
             match batch {
@@ -304,7 +325,11 @@ impl Writer {
         Ok(Some(Write::Put { table: tables::PRODUCERS, key: partition.id.to_be_bytes().to_vec(), value }))
     }
 
-    pub(super) fn tracked<'a>(&self, partition: &Partition, state: &'a mut State) -> Result<&'a mut Tracked, StorageError> {
+    pub(super) fn tracked<'a>(
+        &self,
+        partition: &Partition,
+        state: &'a mut State,
+    ) -> Result<&'a mut Tracked, StorageError> {
         match &mut state.producers {
             Some(_) => {}
             empty => *empty = Some(Box::new(self.shared.load_producers(partition.id)?)),

@@ -25,7 +25,12 @@ impl Shares {
             return;
         }
         if let Err(error) = self.bury_all(partition, policy).await {
-            tracing::error!(error, group = &*partition.group, topic = partition.topic_name, "dead letters cannot be written");
+            tracing::error!(
+                error,
+                group = &*partition.group,
+                topic = partition.topic_name,
+                "dead letters cannot be written"
+            );
         }
     }
 
@@ -56,7 +61,8 @@ impl Shares {
     ) -> Result<(), String> {
         let (from, log, now_ms) = (partition.clone(), self.log.clone(), self.log.clock().now_ms());
         let build = tokio::task::spawn_blocking(move || {
-            let mut letters = Letters { from: &from, run, cause, copies, builder: BatchBuilder::new(0, now_ms), now_ms };
+            let mut letters =
+                Letters { from: &from, run, cause, copies, builder: BatchBuilder::new(0, now_ms), now_ms };
             let mut at = run.first;
             while at <= run.last {
                 let range = Range { offset: at, up_to: run.last + 1, max_bytes: 1 << 20, at_least_one: true };
@@ -67,14 +73,18 @@ impl Shares {
                 for piece in read {
                     at = piece.last() + 1;
                     for record in &piece.records()? {
-                        let record = record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
+                        let record =
+                            record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
                         if (run.first..=run.last).contains(&record.offset) {
                             letters.add(&record);
                         }
                     }
                 }
             }
-            letters.builder.finish(LastOffset::Trim).map_err(|error| StorageError { message: error.to_string(), passing: true })
+            letters
+                .builder
+                .finish(LastOffset::Trim)
+                .map_err(|error| StorageError { message: error.to_string(), passing: true })
         });
         let built = build.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         // Retention may have been faster.
@@ -100,7 +110,8 @@ impl Shares {
             name::check(topic).map_err(|why| format!("{topic} cannot be a dead-letter topic: {why}"))?;
             let change = self.topics.change().await;
             if self.topics.get(topic).is_none() {
-                let new = NewTopic { name: topic.to_owned(), id: change.new_id(), partitions: 1, configs: BTreeMap::new() };
+                let new =
+                    NewTopic { name: topic.to_owned(), id: change.new_id(), partitions: 1, configs: BTreeMap::new() };
                 change.commit(vec![Edit::Create(new)]).await.map_err(|error| error.to_string())?;
             }
         }
@@ -120,7 +131,8 @@ struct Letters<'a> {
 impl Letters<'_> {
     fn add(&mut self, record: &Record<'_>) {
         let from = self.from;
-        let (partition, offset, count) = (from.index.to_string(), record.offset.to_string(), self.run.count.to_string());
+        let (partition, offset, count) =
+            (from.index.to_string(), record.offset.to_string(), self.run.count.to_string());
         let message = match self.cause {
             Cause::Rejected => "Record rejected by a consumer".to_owned(),
             Cause::Exhausted => format!("Delivery count limit reached after {count} deliveries"),

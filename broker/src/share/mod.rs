@@ -31,8 +31,8 @@ use uuid::Uuid;
 
 pub(crate) use partition::Acknowledgement;
 pub(crate) use policy::Policy;
-pub(crate) use wait::Poll;
 pub(crate) use session::{Asked, FINAL_EPOCH, INITIAL_EPOCH, Sessions, Turn};
+pub(crate) use wait::Poll;
 
 use crate::config::Configs;
 use crate::log::{Log, PartitionId, StorageError, tables};

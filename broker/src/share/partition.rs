@@ -78,7 +78,11 @@ impl SharePartition {
             OffsetReset::Latest => end,
             OffsetReset::Earliest => partition.log_start(),
             OffsetReset::ByDuration(age) => {
-                let (log, partition, from) = (log.clone(), partition.clone(), log.clock().now_ms().saturating_sub_unsigned(age.as_millis() as u64));
+                let (log, partition, from) = (
+                    log.clone(),
+                    partition.clone(),
+                    log.clock().now_ms().saturating_sub_unsigned(age.as_millis() as u64),
+                );
                 let found = tokio::task::spawn_blocking(move || log.offset_for_timestamp(&partition, from)).await;
                 found.unwrap_or(Ok(None))?.map_or(end, |found| found.offset)
             }
@@ -188,7 +192,9 @@ impl SharePartition {
             if !acknowledgements.iter().all(holds) {
                 return false;
             }
-            acknowledgements.iter().all(|one| window.acknowledge(one.first, one.last, member, one.verdict, rules).is_ok())
+            acknowledgements
+                .iter()
+                .all(|one| window.acknowledge(one.first, one.last, member, one.verdict, rules).is_ok())
         });
         match held.await {
             Ok(Some(true)) => Ok(()),
@@ -201,7 +207,13 @@ impl SharePartition {
     }
 
     /// Takes back what a member holds. One that is lost may have died of it; one that leaves has not tried it.
-    pub(super) async fn release(&self, log: &Log, policy: &Policy, member: &str, lost: bool) -> Result<(), StorageError> {
+    pub(super) async fn release(
+        &self,
+        log: &Log,
+        policy: &Policy,
+        member: &str,
+        lost: bool,
+    ) -> Result<(), StorageError> {
         self.change(log, policy, |window, rules| window.release(member, !lost, rules)).await.map(drop)
     }
 

@@ -75,7 +75,12 @@ impl Policy {
             renewals: config.renew_acknowledge,
             copies: config.dlq_copy_record || config.dlq_topic.is_none(),
             dead_letters: config.dlq_topic.or_else(own_topic),
-            sight: Sight { filter_text: config.filter, filter, key_order: config.key_order, priority: config.priority_header },
+            sight: Sight {
+                filter_text: config.filter,
+                filter,
+                key_order: config.key_order,
+                priority: config.priority_header,
+            },
             backoff: config.retry_backoff,
             group: group.into(),
             rules,

@@ -123,4 +123,3 @@ pub(super) struct Found {
     /// Everything before was looked at; the bytes did not reach further.
     pub(super) reached: i64,
 }
-

@@ -106,7 +106,9 @@ mod tests {
         for state in states {
             let run = Run { last: 9, state, count: 3 };
             let Write::Put { key, value, .. } = put_run("gröup", 7, 5, &run) else { panic!("a put") };
-            let (group, partition, Row::Run(first, read)) = read(&key, &value).expect("readable") else { panic!("a run") };
+            let (group, partition, Row::Run(first, read)) = read(&key, &value).expect("readable") else {
+                panic!("a run")
+            };
             assert_eq!((group, partition, first, read), ("gröup", 7, 5, run));
         }
         let Write::Put { key, value, .. } = put_start("g", 7, 5) else { panic!("a put") };

@@ -47,7 +47,12 @@ impl Sieve {
     pub(super) fn follow(&mut self, window: &Window, sight: &Sight) {
         let made = (sight.filter_text.clone(), sight.key_order, sight.priority.clone());
         if self.made_for.as_ref() != Some(&made) {
-            *self = Sieve { made_for: Some(made), seen_to: window.start(), given_back: window.given_back(), ..Sieve::default() };
+            *self = Sieve {
+                made_for: Some(made),
+                seen_to: window.start(),
+                given_back: window.given_back(),
+                ..Sieve::default()
+            };
         }
         if self.seen_to < window.start() {
             self.seen_to = window.start();
@@ -133,7 +138,9 @@ impl Sieve {
             if let Some(key) = key {
                 // The first of its key that is not done with.
                 let first = self.by_key.get(&key).and_then(|offsets| {
-                    offsets.iter().find(|offset| window.run_of(**offset).is_some_and(|(_, run)| run.state != State::Done))
+                    offsets
+                        .iter()
+                        .find(|offset| window.run_of(**offset).is_some_and(|(_, run)| run.state != State::Done))
                 });
                 if first != Some(&offset) || !keys.insert(key) {
                     continue;

@@ -39,7 +39,12 @@ impl ShareState for Shares {
             let window = partition.window.lock();
             let (start, done) = window.as_ref().map(|window| (window.start(), window.done())).unzip();
             let left = |start: i64| partition.partition.high_watermark() - start - done.unwrap_or_default();
-            ShareOffset { topic: partition.topic, partition: partition.index, start, lag: start.map(left).map(|lag| lag.max(0)) }
+            ShareOffset {
+                topic: partition.topic,
+                partition: partition.index,
+                start,
+                lag: start.map(left).map(|lag| lag.max(0)),
+            }
         };
         let mut offsets: Vec<ShareOffset> = group.all().into_iter().map(offset).collect();
         offsets.sort_by_key(|offset| (offset.topic, offset.partition));

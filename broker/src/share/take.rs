@@ -98,12 +98,18 @@ impl SharePartition {
             window.end()
         };
         let up_to = self.partition.high_watermark();
-        let read = log.read_recent(&self.partition, Range { offset: from, up_to, max_bytes: most, at_least_one: true })?;
+        let read =
+            log.read_recent(&self.partition, Range { offset: from, up_to, max_bytes: most, at_least_one: true })?;
         Some(read.chunks.iter().map(Chunk::len).sum())
     }
 
     /// Gives a member what there is. Rests of transactions that were aborted, gaps and markers are passed over.
-    pub(super) async fn take(self: &Arc<Self>, log: &Log, policy: &Policy, wanted: &Wanted) -> Result<Taken, StorageError> {
+    pub(super) async fn take(
+        self: &Arc<Self>,
+        log: &Log,
+        policy: &Policy,
+        wanted: &Wanted,
+    ) -> Result<Taken, StorageError> {
         let mut sieve = self.reading.lock().await;
         self.begin(log, policy).await?;
         let (plan, more) = if policy.sight.is_plain() {

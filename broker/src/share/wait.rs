@@ -135,7 +135,12 @@ fn data(index: i32, taken: Taken) -> ShareFetchPartition {
         last_offset: run.last,
         delivery_count: i16::try_from(run.count).unwrap_or(i16::MAX),
     });
-    ShareFetchPartition { index, acquired: acquired.collect(), records: taken.records, ..ShareFetchPartition::default() }
+    ShareFetchPartition {
+        index,
+        acquired: acquired.collect(),
+        records: taken.records,
+        ..ShareFetchPartition::default()
+    }
 }
 
 fn failed(index: i32, code: ErrorCode) -> ShareFetchPartition {

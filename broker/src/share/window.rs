@@ -251,7 +251,8 @@ impl Window {
         });
         let from = self.runs.range(..=first).next_back().map_or(first, |(at, _)| *at);
         for (at, run) in self.runs.range(from..=last) {
-            if matches!(&run.state, State::Acquired { member: holder, until_ms: until } if holder == member && *until == until_ms) {
+            if matches!(&run.state, State::Acquired { member: holder, until_ms: until } if holder == member && *until == until_ms)
+            {
                 let (first, last) = ((*at).max(first), run.last.min(last));
                 if first <= last {
                     given.push(Delivered { first, last, count: run.count });
@@ -291,9 +292,10 @@ impl Window {
 
     /// Takes back all that a member holds, as if it had said so; `deliberate` does not count as a delivery.
     pub(super) fn release(&mut self, member: &str, deliberate: bool, rules: &Rules<'_>) {
-        let held = self.runs.iter().filter(|(_, run)| {
-            matches!(&run.state, State::Acquired { member: holder, .. } if &**holder == member)
-        });
+        let held = self
+            .runs
+            .iter()
+            .filter(|(_, run)| matches!(&run.state, State::Acquired { member: holder, .. } if &**holder == member));
         let held: Vec<(i64, i64)> = held.map(|(first, run)| (*first, run.last)).collect();
         self.given_back += u64::from(!held.is_empty());
         for (first, last) in held {

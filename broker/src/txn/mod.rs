@@ -103,7 +103,12 @@ impl Transactions {
     }
 
     /// AddPartitionsToTxn of a client. Clients since Kafka 4.0 don't send it any more.
-    pub(crate) async fn add_partitions(&self, id: &str, producer: Producer, added: Vec<Named>) -> Result<(), ErrorCode> {
+    pub(crate) async fn add_partitions(
+        &self,
+        id: &str,
+        producer: Producer,
+        added: Vec<Named>,
+    ) -> Result<(), ErrorCode> {
         self.change(id, producer, |txn, now_ms| {
             let open = txn.open(now_ms);
             let before = open.added();
@@ -168,7 +173,9 @@ fn unavailable(id: &str, error: &StorageError) -> ErrorCode {
 
 fn sentence(code: ErrorCode) -> &'static str {
     match code {
-        ErrorCode::TransactionalIdAuthorizationFailed => "a transactional batch in a request without a transactional id",
+        ErrorCode::TransactionalIdAuthorizationFailed => {
+            "a transactional batch in a request without a transactional id"
+        }
         ErrorCode::InvalidProducerIdMapping => "the transactional id is not this producer's: it has to be initialised",
         ErrorCode::ProducerFenced => "a newer producer has this transactional id",
         ErrorCode::ConcurrentTransactions => "the last transaction is about to end",

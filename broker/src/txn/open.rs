@@ -22,7 +22,8 @@ impl Transactions {
         groups: Arc<group::Coordinator>,
         producer_ids: Arc<ProducerIds>,
     ) -> Result<Arc<Self>, StorageError> {
-        let transactions = Transactions { log: log.clone(), groups, producer_ids, by_id: DashMap::new(), unstable: DashMap::new() };
+        let transactions =
+            Transactions { log: log.clone(), groups, producer_ids, by_id: DashMap::new(), unstable: DashMap::new() };
         let name = |id: PartitionId| {
             let (topic, index) = topics.owner(id)?;
             Some(Named { topic: topic.name.clone(), index, partition: log.partition(id).ok()? })
@@ -45,7 +46,12 @@ impl Transactions {
             match (by_producer.get_mut(&producer_id), name(partition)) {
                 (Some((_, txn)), Some(named)) => txn.open(open.since_ms).add(named),
                 (None, Some(named)) => {
-                    tracing::warn!(producer_id, topic = named.topic, partition = named.index, "a hanging transaction: nobody's");
+                    tracing::warn!(
+                        producer_id,
+                        topic = named.topic,
+                        partition = named.index,
+                        "a hanging transaction: nobody's"
+                    );
                 }
                 (_, None) => {}
             }

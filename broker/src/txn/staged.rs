@@ -53,7 +53,8 @@ impl Transactions {
             if version < IMPLICIT_OFFSETS && !is_added {
                 return Err(ErrorCode::InvalidTxnState);
             }
-            let writes: Vec<Write> = changes.iter().map(|change| rows::put_offset(producer.id, group, change)).collect();
+            let writes: Vec<Write> =
+                changes.iter().map(|change| rows::put_offset(producer.id, group, change)).collect();
             let staged = txn.open(self.now_ms()).offsets.entry(group.to_owned()).or_default();
             let mut unstable = self.unstable.entry(group.to_owned()).or_default();
             for change in changes {

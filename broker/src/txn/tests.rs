@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_protocol::messages::txn_offset_commit_request::{TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::*;
 use krocket_protocol::records::batch::ATTRIBUTE_TRANSACTIONAL;
 use krocket_protocol::{ApiKey, ErrorCode};
@@ -13,7 +15,9 @@ use krocket_protocol::{ApiKey, ErrorCode};
 use super::Producer;
 use crate::Settings;
 use crate::api::testing::{TestBroker, error, text, topic};
-use crate::api::testing_data::{TopicRef, batches, create, fetch, fetch_request, finish, now_ms, produce_request, single, wanted};
+use crate::api::testing_data::{
+    TopicRef, batches, create, fetch, fetch_request, finish, now_ms, produce_request, single, wanted,
+};
 use crate::log::{Clock, LogConfig};
 
 const ID: &str = "t";
@@ -48,7 +52,13 @@ fn batch(producer: Producer, sequence: i32, value: &str) -> Bytes {
     finish(builder)
 }
 
-async fn send(broker: &TestBroker, version: i16, to: &TopicRef, partition: i32, batch: Bytes) -> Result<i64, ErrorCode> {
+async fn send(
+    broker: &TestBroker,
+    version: i16,
+    to: &TopicRef,
+    partition: i32,
+    batch: Bytes,
+) -> Result<i64, ErrorCode> {
     let request = produce_request(version, to, partition, -1, batch).with_transactional_id(Some(id()));
     let mut response: ProduceResponse = broker.ask(ApiKey::Produce, version, request).await;
     let answer = response.responses.remove(0).partition_responses.remove(0);
@@ -215,7 +225,10 @@ async fn a_producer_may_ask_for_its_next_epoch_twice() {
     let second = init(&broker, 60_000, Some(first)).await.expect("bumped");
     assert_eq!(second.epoch, first.epoch + 1);
     assert_eq!(init(&broker, 60_000, Some(first)).await, Ok(second), "the answer was lost");
-    assert_eq!(init(&broker, 60_000, Some(Producer { id: 999, epoch: 0 })).await, Err(ErrorCode::InvalidProducerIdMapping));
+    assert_eq!(
+        init(&broker, 60_000, Some(Producer { id: 999, epoch: 0 })).await,
+        Err(ErrorCode::InvalidProducerIdMapping)
+    );
     for timeout_ms in [0, -1, 900_001] {
         assert_eq!(init(&broker, timeout_ms, None).await, Err(ErrorCode::InvalidTransactionTimeout));
     }
@@ -311,7 +324,11 @@ async fn compaction_takes_aborted_records_away_and_leaves_open_ones() {
     let response = fetch(&broker, 12, request).await;
     let left = batches(&response.responses[0].partitions[0]);
     let controls = left.iter().filter(|(header, _)| header.is_control()).count();
-    assert_eq!((left.len() - controls, controls), (7, 2), "the aborted record and the markers that nobody needs are gone");
+    assert_eq!(
+        (left.len() - controls, controls),
+        (7, 2),
+        "the aborted record and the markers that nobody needs are gone"
+    );
     end(&broker, 5, producer, true).await.expect("committed");
     let broker = broker.restart().await;
     assert_eq!(committed(&broker, &a, 0).await.0, ["k", "j", "i", "h", "g", "f", "open"]);

@@ -6,9 +6,9 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    DeleteTopicsRequest, DeleteTopicsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-    TopicName, delete_topics_request::DeleteTopicState,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse, TopicName,
+    delete_topics_request::DeleteTopicState,
 };
 use krocket_protocol::{ApiKey, ErrorCode, StrBytes, api};
 use krocket_stack::ledger::TopicInfo;
@@ -62,7 +62,9 @@ impl Shared {
             return Err(refused(format!("{FILTER} needs {SOURCE}: the topic that the view shows a part of")));
         };
         let Some(filter) = filter else {
-            return Err(refused(format!("{SOURCE} needs {FILTER}: tags such as 'paid || refunded', SQL, or * for all")));
+            return Err(refused(format!(
+                "{SOURCE} needs {FILTER}: tags such as 'paid || refunded', SQL, or * for all"
+            )));
         };
         if source == name {
             return Err(refused("a view cannot be its own source"));
@@ -88,7 +90,10 @@ impl Shared {
         let Some(topic) = self.ledger.topic(name) else { return Ok(()) };
         if topic.partitions.len() != source.partitions.len() {
             let (ours, theirs) = (topic.partitions.len(), source.partitions.len());
-            return Err(refused(format!("'{name}' has {ours} partitions and '{}' has {theirs}: a view has its source's", source.name)));
+            return Err(refused(format!(
+                "'{name}' has {ours} partitions and '{}' has {theirs}: a view has its source's",
+                source.name
+            )));
         }
         if configured(&*self.ledger, name).is_some() {
             return Ok(());
@@ -183,8 +188,7 @@ impl Shared {
             return;
         }
         let request = CreatePartitionsRequest::default().with_topics(topics).with_timeout_ms(TIMEOUT_MS);
-        let grown: Result<CreatePartitionsResponse, _> =
-            self.ask(&*self.next, ApiKey::CreatePartitions, request).await;
+        let grown: Result<CreatePartitionsResponse, _> = self.ask(&*self.next, ApiKey::CreatePartitions, request).await;
         match grown {
             Ok(grown) => {
                 for result in grown.results.iter().filter(|result| result.error_code != 0) {

@@ -23,9 +23,11 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
         &["view"]
     )
     .expect("metric names are unique"),
-    lag: register_int_gauge_vec!("krocket_view_lag_offsets", "Offsets of the source that are not indexed yet", &[
-        "view"
-    ])
+    lag: register_int_gauge_vec!(
+        "krocket_view_lag_offsets",
+        "Offsets of the source that are not indexed yet",
+        &["view"]
+    )
     .expect("metric names are unique"),
 });
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use krocket_features::headers::MAX_DECOMPRESSED;
 use krocket_protocol::chunk::{Chunk, FileSlice};
-use krocket_protocol::records::batch::{ATTRIBUTE_TIMESTAMP_TYPE, ATTRIBUTE_COMPRESSION};
+use krocket_protocol::records::batch::{ATTRIBUTE_COMPRESSION, ATTRIBUTE_TIMESTAMP_TYPE};
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records};
 use krocket_stack::ledger::{Fate, tables};
 use krocket_stack::{Ledger, LedgerError};
@@ -110,7 +110,8 @@ fn row_into(
     if row.all && stored.hidden.is_empty() && header.count as usize == row.records.len() {
         return output.whole(&header, stored.batch);
     }
-    let records = Records::open(&stored.batch, &header, MAX_DECOMPRESSED).map_err(|error| LedgerError(error.to_string()))?;
+    let records =
+        Records::open(&stored.batch, &header, MAX_DECOMPRESSED).map_err(|error| LedgerError(error.to_string()))?;
     for record in records.iter() {
         let record = record.map_err(|error| LedgerError(error.to_string()))?;
         if wanted.binary_search_by_key(&record.offset, |wanted| wanted.offset).is_ok()
@@ -144,8 +145,11 @@ fn in_place(
         if end as usize > batch.len {
             return Ok((false, true));
         }
-        let part =
-            FileSlice { file: batch.file.clone(), offset: batch.offset + u64::from(first.start), len: (end - first.start) as usize };
+        let part = FileSlice {
+            file: batch.file.clone(),
+            offset: batch.offset + u64::from(first.start),
+            len: (end - first.start) as usize,
+        };
         let bytes = part.read().map_err(|error| LedgerError(error.to_string()))?;
         for record in run {
             let start = (record.start - first.start) as usize;
@@ -196,7 +200,9 @@ impl Output {
                 && !header.is_log_append_time()
                 && i32::try_from(offset - open.base_offset).is_ok()
         };
-        let same = |(open, _): &(BatchHeader, BatchBuilder)| open.is_log_append_time() && open.base_offset == header.base_offset;
+        let same = |(open, _): &(BatchHeader, BatchBuilder)| {
+            open.is_log_append_time() && open.base_offset == header.base_offset
+        };
         if !self.open.as_ref().is_some_and(|open| fits(open) || same(open)) {
             self.close()?;
             let codec = header.codec().unwrap_or(Codec::None);
@@ -271,7 +277,8 @@ fn first_in(
 ) -> Result<Option<(i64, i64)>, LedgerError> {
     let Some(stored) = ledger.batches(part.source, row.last_offset(), 1)?.into_iter().next() else { return Ok(None) };
     let header = BatchHeader::read(&stored.batch).map_err(|error| LedgerError(error.to_string()))?;
-    let records = Records::open(&stored.batch, &header, MAX_DECOMPRESSED).map_err(|error| LedgerError(error.to_string()))?;
+    let records =
+        Records::open(&stored.batch, &header, MAX_DECOMPRESSED).map_err(|error| LedgerError(error.to_string()))?;
     let wanted = |offset: i64| row.records.binary_search_by_key(&offset, |record| record.offset).is_ok();
     let found = records
         .iter()

@@ -203,7 +203,9 @@ mod tests {
             base_sequence: -1,
             count: 0,
         };
-        let record = |offset, start, len| if attributes & 7 == 0 { Match { offset, start, len } } else { Match { offset, start: 0, len: 0 } };
+        let record = |offset, start, len| {
+            if attributes & 7 == 0 { Match { offset, start, len } } else { Match { offset, start: 0, len: 0 } }
+        };
         Matches {
             header,
             all: false,

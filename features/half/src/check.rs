@@ -110,12 +110,8 @@ impl Checks {
         let next = self.next.get().ok_or("not started")?;
         let somebody = members::reads(&**next, &check).await.map_err(|error| error.to_string())?;
         let times = (half.checks + 1).to_string();
-        let added = [
-            (ORIGIN_MESSAGE_ID, id),
-            (PGROUP, &half.group),
-            (REAL_TOPIC, topic),
-            (TRANSACTION_CHECK_TIMES, &times),
-        ];
+        let added =
+            [(ORIGIN_MESSAGE_ID, id), (PGROUP, &half.group), (REAL_TOPIC, topic), (TRANSACTION_CHECK_TIMES, &times)];
         let own = message.headers.iter().filter(|(name, _)| {
             *name != TRAN_MSG.as_bytes() && !added.iter().any(|(added, _)| added.as_bytes() == name)
         });
@@ -137,8 +133,8 @@ impl Checks {
             let stored = stored.ok_or_else(|| LedgerError("its bytes are gone".to_owned()))?;
             let unreadable = |error: String| LedgerError(error);
             let header = BatchHeader::read(&stored.batch).map_err(|error| unreadable(error.to_string()))?;
-            let records =
-                Records::open(&stored.batch, &header, MAX_DECOMPRESSED).map_err(|error| unreadable(error.to_string()))?;
+            let records = Records::open(&stored.batch, &header, MAX_DECOMPRESSED)
+                .map_err(|error| unreadable(error.to_string()))?;
             let record = records.iter().map_while(Result::ok).find(|record| record.offset == at.1);
             let record = record.ok_or_else(|| LedgerError("its bytes are gone".to_owned()))?;
             let headers = record.headers().map_while(Result::ok);
@@ -217,10 +213,13 @@ async fn webhook(url: &str, half: &Half, id: &str, topic: &str, message: &Messag
     let body = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
     let url = url.to_owned();
     let asked = tokio::task::spawn_blocking(move || {
-        let agent = ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(WEBHOOK_TIMEOUT)).build());
+        let agent =
+            ureq::Agent::new_with_config(ureq::Agent::config_builder().timeout_global(Some(WEBHOOK_TIMEOUT)).build());
         let answer = agent.post(&url).header("content-type", "application/json").send(&body[..]);
-        let answer = answer.map_err(|error| error.to_string())?.body_mut().read_to_vec().map_err(|error| error.to_string())?;
-        serde_json::from_slice::<Answer>(&answer).map_err(|error| format!("not {{\"end\": \"COMMIT|ROLLBACK|UNKNOWN\"}}: {error}"))
+        let answer =
+            answer.map_err(|error| error.to_string())?.body_mut().read_to_vec().map_err(|error| error.to_string())?;
+        serde_json::from_slice::<Answer>(&answer)
+            .map_err(|error| format!("not {{\"end\": \"COMMIT|ROLLBACK|UNKNOWN\"}}: {error}"))
     });
     Ok(asked.await.map_err(|error| error.to_string())??.end)
 }

@@ -9,13 +9,15 @@ use krocket_features::headers::{
     CHECK_IMMUNITY_TIME_IN_SECONDS, DELAY, Name, ORIGIN_MESSAGE_ID, PGROUP, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS,
     TIMER_DELAY_SEC, TIMER_DELIVER_MS, TRAN_END, TRAN_MSG, UNIQ_KEY, mentioned,
 };
-use krocket_features::produce::{Numbered, brief, number, numbered, outside_of_transactions, records, resolve, text, uniq_key};
+use krocket_features::produce::{
+    Numbered, brief, number, numbered, outside_of_transactions, records, resolve, text, uniq_key,
+};
 use krocket_parking::rows::{end, park, repark, unpark};
 use krocket_parking::{Claim, Delay, Ended, Entry, Expected, Half, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
+use krocket_protocol::ErrorCode;
 use krocket_protocol::records::Record;
 use krocket_stack::ledger::TopicInfo;
-use krocket_protocol::ErrorCode;
 use krocket_stack::{BoxFuture, Error, Handler, Layer, LedgerError, ProducePartition, Refusal, Request, Response, Row};
 
 use crate::check::Checks;
@@ -121,7 +123,10 @@ impl Look<'_> {
                     immunity(&record, place)?;
                 }
                 (true, Some(_)) => {
-                    return Err(Refusal::record(place, format!("{TRAN_MSG} and {TRAN_END} in one record: it begins or ends")));
+                    return Err(Refusal::record(
+                        place,
+                        format!("{TRAN_MSG} and {TRAN_END} in one record: it begins or ends"),
+                    ));
                 }
                 (true, None) => {
                     outside_of_transactions(records.header(), place, TRAN_MSG)?;
@@ -143,12 +148,18 @@ impl Look<'_> {
                     };
                     let by = numbered(records.header(), place);
                     if record.header(TIMER_DEL_UNIQKEY.as_bytes()).is_some() {
-                        return Err(Refusal::record(place, format!("{TRAN_END} and {TIMER_DEL_UNIQKEY} in one record")));
+                        return Err(Refusal::record(
+                            place,
+                            format!("{TRAN_END} and {TIMER_DEL_UNIQKEY} in one record"),
+                        ));
                     }
                     let group = named_group(&record, place)?;
                     let at = self.target(&record, place)?;
                     if held.claims.iter().chain(&claims).any(|claim: &Claim| claim.at() == at) {
-                        return Err(Refusal::record(place, format!("{TRAN_END}: the message is ended twice in one request")));
+                        return Err(Refusal::record(
+                            place,
+                            format!("{TRAN_END}: the message is ended twice in one request"),
+                        ));
                     }
                     if let Some((claim, change, due)) = self.end(at, group, place, commit, by, now)? {
                         claims.push(claim);
@@ -171,7 +182,9 @@ impl Look<'_> {
         match text(record, place, TRAN_MSG)? {
             Some("true") => Ok(true),
             Some("false") | None => Ok(false),
-            Some(other) => Err(Refusal::record(place, format!("{TRAN_MSG}={}: true or false is expected", brief(other)))),
+            Some(other) => {
+                Err(Refusal::record(place, format!("{TRAN_MSG}={}: true or false is expected", brief(other))))
+            }
         }
     }
 
@@ -263,7 +276,11 @@ impl Look<'_> {
         let ended = parking.ended(at).map_err(|error| unreadable(&error))?;
         if let Some(ended) = ended {
             let repeated = by.is_some() && ended.by == by;
-            return if repeated { Ok(None) } else { refused(&format!("the message was {} already", ended.outcome.words())) };
+            return if repeated {
+                Ok(None)
+            } else {
+                refused(&format!("the message was {} already", ended.outcome.words()))
+            };
         }
         match parking.stored_status(at).map_err(|error| unreadable(&error))? {
             Status::Pending { due, entry } => {

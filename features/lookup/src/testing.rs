@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use krocket_config::Config;
 use krocket_config::rules::{Live, Rules};
-use krocket_protocol::chunk::FileSlice;
 use krocket_protocol::StrBytes;
+use krocket_protocol::chunk::FileSlice;
 use krocket_protocol::records::{BatchBuilder, Header, LastOffset};
 use krocket_stack::ledger::{Fate, PartitionId, PartitionInfo, StoredBatch, TopicInfo, Watching};
 use krocket_stack::share::ShareRules;

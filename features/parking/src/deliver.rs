@@ -10,7 +10,9 @@ use krocket_features::produce::error_of;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Record, Records};
 use krocket_protocol::{ApiKey, StrBytes};
 use krocket_stack::ledger::{Fate, PartitionId, PartitionInfo, tables};
-use krocket_stack::{Connection, Handler, Head, LedgerError, Notes, Produce, ProducePartition, ProduceTopic, Request, Row};
+use krocket_stack::{
+    Connection, Handler, Head, LedgerError, Notes, Produce, ProducePartition, ProduceTopic, Request, Row,
+};
 
 use crate::claims::Claim;
 use crate::metrics::METRICS;
@@ -72,7 +74,8 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
     let now = parking.ledger.now_ms();
     let looked = tokio::task::spawn_blocking(move || {
         let found = look(&looking, partition, info.end, from, now)?;
-        let (checks, deliveries): (Vec<Due>, Vec<Due>) = found.due.iter().cloned().partition(|due| due.entry.half().is_some());
+        let (checks, deliveries): (Vec<Due>, Vec<Due>) =
+            found.due.iter().cloned().partition(|due| due.entry.half().is_some());
         let built = build(&looking, &info, &deliveries, now)?;
         Ok::<_, LedgerError>((found, checks, built))
     });
@@ -114,13 +117,7 @@ pub(crate) async fn round(parking: &Arc<Parking>, next: &dyn Handler, partition:
 }
 
 /// What is due, claimed.
-fn look(
-    parking: &Parking,
-    partition: PartitionId,
-    durable: i64,
-    from: i64,
-    now: i64,
-) -> Result<Found, LedgerError> {
+fn look(parking: &Parking, partition: PartitionId, durable: i64, from: i64, now: i64) -> Result<Found, LedgerError> {
     let before = parking.claims.released();
     let mut due = Vec::new();
     let (mut next, mut cursor) = (None, now + 1);
@@ -165,12 +162,7 @@ fn look(
 }
 
 /// Reads the records and puts them into batches, one target after the other, in the order of their due times.
-fn build(
-    parking: &Parking,
-    info: &PartitionInfo,
-    due: &[Due],
-    now: i64,
-) -> Result<Built, LedgerError> {
+fn build(parking: &Parking, info: &PartitionInfo, due: &[Due], now: i64) -> Result<Built, LedgerError> {
     let mut records = read(parking, due)?;
     let mut targets: BTreeMap<(String, i32, bool), Open> = BTreeMap::new();
     let (mut out, mut gone, mut waiting) = (Vec::new(), Vec::new(), None::<i64>);
@@ -204,7 +196,8 @@ fn build(
             }
         }
         let open = targets.entry(key.clone()).or_insert_with(|| Open::new(now));
-        let record = Parked { batch: &batch, place, info, offset: one.at.1, headers: more.map_or(&[], |more| &more.headers) };
+        let record =
+            Parked { batch: &batch, place, info, offset: one.at.1, headers: more.map_or(&[], |more| &more.headers) };
         record.push(open);
         open.rows.extend(rows::unpark_known(one.at, one.due, one.was));
         open.dues.push(one.due);
@@ -301,7 +294,8 @@ impl Parked<'_> {
         let Some(record) = self.batch.at(self.place) else { return };
         let id = format!("{}:{}:{}", self.info.topic, self.info.index, self.offset);
         let born = record.timestamp.to_string();
-        let mut added: Vec<(&str, &[u8])> = self.headers.iter().map(|(name, value)| (&name[..], value.as_bytes())).collect();
+        let mut added: Vec<(&str, &[u8])> =
+            self.headers.iter().map(|(name, value)| (&name[..], value.as_bytes())).collect();
         for (name, value) in [(ORIGIN_MESSAGE_ID, id.as_bytes()), (BORN_TIMESTAMP, born.as_bytes())] {
             if !added.iter().any(|(given, _)| *given == name) {
                 added.push((name, value));

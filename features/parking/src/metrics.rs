@@ -16,7 +16,8 @@ pub(crate) struct Metrics {
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let counter = |name: &str, help: &str| register_int_counter!(name, help).expect("registered once");
     let buckets = vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0];
-    let lateness = HistogramOpts::new("krocket_delivery_lateness_seconds", "Delivery of a parked record after it was due.");
+    let lateness =
+        HistogramOpts::new("krocket_delivery_lateness_seconds", "Delivery of a parked record after it was due.");
     Metrics {
         parked: counter("krocket_parked_total", "Records that were parked."),
         delivered: counter("krocket_delivered_total", "Parked records that were delivered."),

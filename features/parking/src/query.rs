@@ -59,7 +59,8 @@ impl Parking {
         if let Some(ended) = self.ended(at)?.filter(|ended| ended.outcome != Outcome::Committed) {
             return Ok(Status::Ended(ended));
         }
-        let hidden = ledger.batches(at.0, at.1, 1)?.first().is_some_and(|stored| stored.hidden.binary_search(&at.1).is_ok());
+        let hidden =
+            ledger.batches(at.0, at.1, 1)?.first().is_some_and(|stored| stored.hidden.binary_search(&at.1).is_ok());
         Ok(if hidden { Status::Delivered } else { Status::Unknown })
     }
 
@@ -75,7 +76,9 @@ impl Parking {
         for partition in partitions {
             let prefix = uniq_prefix(*partition, uniq);
             self.ledger.scan(tables::UNIQ, &prefix, &mut |key, _| {
-                let Some(offset) = key.strip_prefix(&prefix[..]).and_then(|rest| rest.try_into().ok()) else { return false };
+                let Some(offset) = key.strip_prefix(&prefix[..]).and_then(|rest| rest.try_into().ok()) else {
+                    return false;
+                };
                 found.push((*partition, i64::from_be_bytes(offset)));
                 true
             })?;
@@ -133,7 +136,9 @@ impl Parking {
                 if start.0 != Some(partition) {
                     start = (Some(partition), self.ledger.partition(partition).map_or(i64::MAX, |info| info.log_start));
                 }
-                if offset < start.1 && matches!(self.ledger.get(tables::PARKED, &locator((partition, offset))), Ok(None)) {
+                if offset < start.1
+                    && matches!(self.ledger.get(tables::PARKED, &locator((partition, offset))), Ok(None))
+                {
                     rows.push(krocket_stack::Row::delete(table, key));
                 }
                 rows.len() < 10_000

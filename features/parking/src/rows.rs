@@ -207,7 +207,12 @@ mod tests {
     #[test]
     fn values_and_keys_come_back() {
         let half = Half { group: "g".into(), checks: 3, delay: Some(Delay::After(5)) };
-        let more = More { target: Some(("t".into(), 1)), headers: vec![("a".into(), "b".into())], half: Some(half), uniq: None };
+        let more = More {
+            target: Some(("t".into(), 1)),
+            headers: vec![("a".into(), "b".into())],
+            half: Some(half),
+            uniq: None,
+        };
         for entry in [Entry::default(), Entry { synced: true, more: Some(Box::new(more)) }] {
             assert_eq!(Entry::decode(&entry.encode()), Some(entry));
         }

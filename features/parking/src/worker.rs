@@ -49,7 +49,9 @@ pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &C
             turn += 1;
             turns.insert(partition, turn);
             let (parking, next) = (parking.clone(), next.clone());
-            running.push(tokio::spawn(async move { (partition, deliver::round(&parking, &*next, partition).await.err()) }));
+            running.push(tokio::spawn(
+                async move { (partition, deliver::round(&parking, &*next, partition).await.err()) },
+            ));
         }
         let until_due = next_due.map_or(SWEEP, |due| Duration::from_millis(due.saturating_sub(now).max(0) as u64));
         let wait = until_due.min(sweep.saturating_duration_since(Instant::now()));

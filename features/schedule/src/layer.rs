@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use krocket_config::rules::{Live, ScheduleRules};
-use krocket_features::{MessageId, delay};
 use krocket_features::headers::{
     DELAY, Name, TIMER_DEL_UNIQKEY, TIMER_DELAY_MS, TIMER_DELAY_SEC, TIMER_DELIVER_MS, mentioned,
 };
 use krocket_features::produce::{brief, numbered, outside_of_transactions, records, resolve, text, uniq_key};
+use krocket_features::{MessageId, delay};
 use krocket_parking::rows::{end, park, unpark};
 use krocket_parking::{Claim, Ended, Entry, Expected, Locator, More, Outcome, Parking, Status};
 use krocket_protocol::ApiKey;
@@ -141,7 +141,10 @@ impl Schedule {
         // Of several, those that are over do not matter while one is pending.
         let mut pending = Vec::new();
         for at in &found {
-            if matches!(self.parking.status(*at).map_err(|error| unreadable(&error))?, Status::Pending { .. } | Status::Busy) {
+            if matches!(
+                self.parking.status(*at).map_err(|error| unreadable(&error))?,
+                Status::Pending { .. } | Status::Busy
+            ) {
                 pending.push(*at);
             }
         }
@@ -158,7 +161,12 @@ impl Schedule {
         header: &BatchHeader,
     ) -> Result<Option<(Claim, Vec<krocket_stack::Row>)>, Refusal> {
         let refused = |why: &str| Err(Refusal::record(place, format!("{TIMER_DEL_UNIQKEY}={}: {why}", brief(target))));
-        let busy = || Refusal::busy(place, format!("{TIMER_DEL_UNIQKEY}={}: the message is being delivered or changed right now", brief(target)));
+        let busy = || {
+            Refusal::busy(
+                place,
+                format!("{TIMER_DEL_UNIQKEY}={}: the message is being delivered or changed right now", brief(target)),
+            )
+        };
         let Some(claim) = self.parking.claim(at) else { return Err(busy()) };
         match self.parking.stored_status(at).map_err(|error| unreadable(&error))? {
             Status::Pending { entry, .. } if entry.half().is_some() => {

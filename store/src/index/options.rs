@@ -1,8 +1,8 @@
 //! RocksDB as a small box wants it.
 
 use rocksdb::{
-    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, LruCacheOptions,
-    Options,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel,
+    LruCacheOptions, Options,
 };
 
 /// Facts about the index itself.

@@ -2,8 +2,8 @@ use kafka_protocol::messages::fetch_request::ForgottenTopic;
 use kafka_protocol::messages::fetch_response::PartitionData;
 use krocket_protocol::records::BatchHeader;
 
-use super::super::testing_data::*;
 use super::super::testing::{TestBroker, topic};
+use super::super::testing_data::*;
 use super::*;
 
 fn only(response: &kafka_protocol::messages::FetchResponse) -> &PartitionData {

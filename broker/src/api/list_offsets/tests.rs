@@ -2,8 +2,8 @@ use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
 use krocket_protocol::ApiKey;
 use krocket_protocol::records::BatchBuilder;
 
-use super::super::testing_data::*;
 use super::super::testing::{TestBroker, topic};
+use super::super::testing_data::*;
 use super::*;
 
 async fn list(broker: &TestBroker, version: i16, timestamp: i64) -> (i16, i64, i64) {

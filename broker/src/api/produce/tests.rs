@@ -2,8 +2,8 @@ use krocket_protocol::ApiKey;
 use krocket_protocol::records::BatchBuilder;
 use krocket_stack::Handler;
 
-use super::super::testing_data::*;
 use super::super::testing::TestBroker;
+use super::super::testing_data::*;
 use super::*;
 
 fn code(response: &PartitionProduceResponse) -> ErrorCode {

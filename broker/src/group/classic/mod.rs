@@ -3,9 +3,9 @@
 mod join;
 mod members;
 mod rebalance;
-mod sync;
 #[cfg(test)]
 mod static_tests;
+mod sync;
 #[cfg(test)]
 mod tests;
 

@@ -100,7 +100,9 @@ impl Reconcile<'_> {
             return;
         }
         member.revoking = Owned::new();
-        member.untaken.retain(|(topic, partition)| member.assigned.get(topic).is_some_and(|set| set.contains_key(partition)));
+        member
+            .untaken
+            .retain(|(topic, partition)| member.assigned.get(topic).is_some_and(|set| set.contains_key(partition)));
         for (topic, partition) in gained {
             member.untaken.insert((topic, partition));
             member.assigned.entry(topic).or_default().insert(partition, self.target_epoch);

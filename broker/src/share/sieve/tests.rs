@@ -47,7 +47,8 @@ fn answer(window: &mut Window, offset: i64, verdict: Verdict) {
 #[test]
 fn records_of_a_key_go_one_at_a_time_and_other_keys_flow() {
     let sight = Sight { key_order: true, ..Sight::default() };
-    let (mut sieve, mut window) = sieve(&sight, &[("a", "", 0), ("a", "", 0), ("b", "", 0), ("a", "", 0), ("c", "", 0)]);
+    let (mut sieve, mut window) =
+        sieve(&sight, &[("a", "", 0), ("a", "", 0), ("b", "", 0), ("a", "", 0), ("c", "", 0)]);
     assert_eq!(give(&mut sieve, &mut window, &sight, 10), [0, 2, 4]);
     assert!(give(&mut sieve, &mut window, &sight, 10).is_empty());
     answer(&mut window, 2, Verdict::Accept);

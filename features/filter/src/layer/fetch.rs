@@ -208,7 +208,8 @@ impl Answer<'_> {
             }
             Ok(results)
         });
-        let failed = || targets.iter().map(|target| FetchPartition::error(target.index, ErrorCode::UnknownServerError.code()));
+        let failed =
+            || targets.iter().map(|target| FetchPartition::error(target.index, ErrorCode::UnknownServerError.code()));
         read.await.unwrap_or_else(|_| failed().collect())
     }
 

@@ -41,7 +41,9 @@ async fn subscribe(
     let mut at = 0;
     while let Some(topic) = topics.get(at) {
         at += 1;
-        let Some(name) = topic.name.clone().filter(|name| name.contains("--") && topic.topic_id.is_nil()) else { continue };
+        let Some(name) = topic.name.clone().filter(|name| name.contains("--") && topic.topic_id.is_nil()) else {
+            continue;
+        };
         if shared.ledger.topic(&name).is_some() {
             continue;
         }

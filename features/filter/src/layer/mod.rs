@@ -30,7 +30,13 @@ impl Layer for FilterLayer {
         match api {
             Metadata | CreateTopics | IncrementalAlterConfigs | AlterConfigs => true,
             // Without views there is nothing to look for.
-            Produce | Fetch | ListOffsets | OffsetForLeaderEpoch | DeleteRecords | DeleteTopics | CreatePartitions
+            Produce
+            | Fetch
+            | ListOffsets
+            | OffsetForLeaderEpoch
+            | DeleteRecords
+            | DeleteTopics
+            | CreatePartitions
             | DescribeTopicPartitions => !self.0.all().is_empty(),
             _ => false,
         }

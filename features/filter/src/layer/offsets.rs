@@ -7,8 +7,8 @@ use std::time::Duration;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::{
-    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse,
-    OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
+    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,
+    OffsetForLeaderEpochResponse, TopicName,
 };
 use krocket_protocol::ErrorCode;
 use krocket_stack::{Error, Handler, Request, Response};
@@ -150,11 +150,7 @@ async fn indexed(shared: &Shared, part: &Part) -> Result<State, ErrorCode> {
     }
 }
 
-pub(super) async fn for_leader_epoch(
-    shared: &Shared,
-    request: Request,
-    next: &dyn Handler,
-) -> Result<Response, Error> {
+pub(super) async fn for_leader_epoch(shared: &Shared, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<OffsetForLeaderEpochRequest>()?;
     let views = shared.all();
     let mut ours = Vec::new();
@@ -182,7 +178,8 @@ pub(super) async fn for_leader_epoch(
 pub(super) async fn delete_records(shared: &Shared, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<DeleteRecordsRequest>()?;
     let views = shared.all();
-    let (ours, rest) = std::mem::take(&mut message.topics).into_iter().partition(|topic| views.name(&topic.name).is_some());
+    let (ours, rest) =
+        std::mem::take(&mut message.topics).into_iter().partition(|topic| views.name(&topic.name).is_some());
     message.topics = rest;
     let version = head.version;
     let mut response = match message.topics.is_empty() {

@@ -54,7 +54,8 @@ fn check(shared: &Shared, topic: &mut CreatableTopic) -> Result<(), Refused> {
         assigned => i32::try_from(assigned).unwrap_or(i32::MAX),
     };
     if asked != -1 && asked != partitions {
-        let message = format!("a view has its source's partitions: '{}' has {partitions}, asked for were {asked}", source.name);
+        let message =
+            format!("a view has its source's partitions: '{}' has {partitions}, asked for were {asked}", source.name);
         return Err(Refused { code: ErrorCode::InvalidPartitions, message });
     }
     if topic.assignments.is_empty() {
