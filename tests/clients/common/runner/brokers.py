@@ -77,7 +77,7 @@ class Krocket:
     restarts = True
     name = "krocket"
 
-    def __init__(self, work):
+    def __init__(self, work, config=CONFIG):
         self.binary = os.environ.get("KROCKET_BIN") or str(ROOT / "target" / "release" / "krocket")
         self.port, self.http = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
@@ -85,7 +85,7 @@ class Krocket:
         self.data = work / "krocket-data"
         self.log = work / "krocket.log"
         self.config = work / "krocket.toml"
-        self.config.write_text(CONFIG)
+        self.config.write_text(config)
         self.process = None
 
     def start(self):
