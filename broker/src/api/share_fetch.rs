@@ -33,6 +33,10 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
 async fn serve(broker: &Broker, head: &Head, request: ShareFetchRequest) -> Result<ShareFetchResponse, ErrorCode> {
     let (group, member) = owner(broker, request.group_id.as_deref(), request.member_id.as_deref())?;
     let policy = broker.shares.policy(&group);
+    if let Some(fault) = &policy.fault {
+        tracing::warn!(group, fault, "the group's krocket.filter cannot be read: it gets nothing");
+        return Err(ErrorCode::InvalidConfig);
+    }
     let mut asked = Vec::new();
     let mut batches: Vec<Batches> = Vec::new();
     for topic in request.topics {

@@ -7,6 +7,7 @@ use krocket_protocol::records::builder::LastOffset;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Header, Record};
 use krocket_stack::{Notes, Row};
 
+use super::metrics::METRICS;
 use super::partition::SharePartition;
 use super::policy::Policy;
 use super::rows;
@@ -98,7 +99,9 @@ impl Shares {
         }
         let notes = Notes { rows, ..Notes::default() };
         let append = Append { partition: into, batch, header, durability: Durability::Written, notes };
-        self.log.append(append).await.map(drop).map_err(|error| error.to_string())
+        self.log.append(append).await.map_err(|error| error.to_string())?;
+        METRICS.dead.inc_by((run.last - run.first + 1).unsigned_abs());
+        Ok(())
     }
 
     /// The topic, made where there is none.

@@ -5,6 +5,7 @@
 //! changes. Locks and delivery counts survive a restart.
 
 mod bury;
+mod metrics;
 mod partition;
 mod piece;
 mod policy;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 
 pub(crate) use partition::Acknowledgement;
 pub(crate) use policy::Policy;
+use policy::Filters;
 pub(crate) use session::{Asked, FINAL_EPOCH, INITIAL_EPOCH, Sessions, Turn};
 pub(crate) use wait::Poll;
 
@@ -48,6 +50,7 @@ pub(crate) struct Shares {
     configs: Arc<Configs>,
     groups: DashMap<String, Arc<ShareGroup>>,
     rules: RwLock<Option<Arc<dyn ShareRules>>>,
+    filters: Filters,
     pub(crate) sessions: Sessions,
 }
 
@@ -79,6 +82,7 @@ impl Shares {
             configs: configs.clone(),
             groups: DashMap::new(),
             rules: RwLock::default(),
+            filters: Filters::default(),
             sessions: Sessions::default(),
         });
         let mut found: HashMap<(String, PartitionId), (Option<i64>, Vec<(i64, Run)>)> = HashMap::new();
@@ -108,7 +112,7 @@ impl Shares {
 
     /// The configs that a group follows.
     pub(crate) fn policy(&self, group: &str) -> Policy {
-        Policy::new(group, self.configs.share(group), self.rules.read().clone())
+        Policy::new(group, self.configs.share(group), self.rules.read().clone(), &self.filters)
     }
 
     /// Has groups follow these rules where their configs say nothing.
@@ -143,6 +147,14 @@ impl Shares {
         Some(entry.clone())
     }
 
+    /// What a partition that is not there is told: topics are named by their ids.
+    fn unknown(&self, topic: Uuid) -> ErrorCode {
+        match self.topics.by_id(topic) {
+            Some(_) => ErrorCode::UnknownTopicOrPartition,
+            None => ErrorCode::UnknownTopicId,
+        }
+    }
+
     /// Acknowledgements of one partition.
     pub(crate) async fn acknowledge(
         &self,
@@ -152,7 +164,7 @@ impl Shares {
         acknowledgements: &[Acknowledgement],
         policy: &Policy,
     ) -> Result<(), ErrorCode> {
-        let partition = self.partition_of(group, topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        let partition = self.partition_of(group, topic, index).ok_or_else(|| self.unknown(topic))?;
         let result = partition.acknowledge(&self.log, policy, member, acknowledgements).await;
         self.after_change(group, &partition, policy).await;
         result

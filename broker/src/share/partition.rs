@@ -6,6 +6,7 @@ use krocket_protocol::ErrorCode;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::metrics::METRICS;
 use super::policy::Policy;
 use super::rows;
 use super::sieve::Sieve;
@@ -160,7 +161,7 @@ impl SharePartition {
         if !self.partition.is_deleted() {
             window.trim(self.partition.log_start());
         }
-        window.tick(&rules);
+        METRICS.lost_locks.inc_by(window.tick(&rules).unsigned_abs());
         let result = step(window, &rules);
         let (start, changes) = window.take_changes();
         if start.is_none() && changes.is_empty() {
@@ -197,7 +198,13 @@ impl SharePartition {
                 .all(|one| window.acknowledge(one.first, one.last, member, one.verdict, rules).is_ok())
         });
         match held.await {
-            Ok(Some(true)) => Ok(()),
+            Ok(Some(true)) => {
+                for one in acknowledgements {
+                    let answer = METRICS.acknowledged.with_label_values(&[one.verdict.name()]);
+                    answer.inc_by((one.last - one.first + 1).unsigned_abs());
+                }
+                Ok(())
+            }
             Ok(_) => Err(ErrorCode::InvalidRecordState),
             Err(error) => {
                 tracing::error!(%error, group = &*self.group, topic = self.topic_name, "acknowledgements cannot be written");

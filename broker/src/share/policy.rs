@@ -3,13 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dashmap::DashMap;
 use krocket_stack::share::{RecordFilter, ShareRules};
 
 use crate::config::{Backoff, OffsetReset, ShareConfig};
 
+/// Filters that were read: a group asks with every fetch.
+#[derive(Default)]
+pub(super) struct Filters(DashMap<String, Arc<dyn RecordFilter>>);
+
+impl Filters {
+    /// Most filters that are remembered; then remembering starts again.
+    const MOST: usize = 1000;
+
+    fn read(&self, text: &str, rules: Option<&dyn ShareRules>) -> Result<Arc<dyn RecordFilter>, String> {
+        if let Some(found) = self.0.get(text) {
+            return Ok(found.clone());
+        }
+        let filter = rules.ok_or("nobody here reads filters")?.filter(text)?;
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert(text.to_owned(), filter.clone());
+        Ok(filter)
+    }
+}
+
 /// The configs that a share group follows.
 #[derive(Clone)]
 pub(crate) struct Policy {
+    /// Why the group's filter cannot be read: then it gets nothing, and loses nothing.
+    pub(crate) fault: Option<String>,
     /// `share.record.lock.duration.ms`
     pub(crate) lock_ms: i64,
     /// `share.delivery.count.limit`
@@ -55,18 +79,17 @@ impl Sight {
 
 impl Policy {
     /// What holds for a group.
-    pub(super) fn new(group: &str, config: ShareConfig, rules: Option<Arc<dyn ShareRules>>) -> Self {
+    pub(super) fn new(group: &str, config: ShareConfig, rules: Option<Arc<dyn ShareRules>>, known: &Filters) -> Self {
         let own_topic = || rules.as_ref()?.dead_letter_topic(group);
         let rule_limit = rules.as_ref().and_then(|rules| rules.delivery_limit(group));
         let limit = if config.delivery_count_limit_is_set { None } else { rule_limit };
-        let filter = config.filter.as_deref().and_then(|text| match rules.as_ref()?.filter(text) {
-            Ok(filter) => Some(filter),
-            Err(error) => {
-                tracing::error!(group, error, "the group's filter cannot be read: it gets every record");
-                None
-            }
-        });
+        let filter = config.filter.as_deref().map(|text| known.read(text, rules.as_deref()));
+        let (filter, fault) = match filter.transpose() {
+            Ok(filter) => (filter, None),
+            Err(fault) => (None, Some(fault)),
+        };
         Policy {
+            fault,
             lock_ms: config.record_lock_duration_ms.into(),
             limit: limit.unwrap_or_else(|| config.delivery_count_limit.unsigned_abs()),
             max_locks: config.partition_max_record_locks.into(),

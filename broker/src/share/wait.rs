@@ -7,6 +7,7 @@ use krocket_protocol::ErrorCode;
 use krocket_protocol::share_fetch::{AcquiredRecords, ShareFetchPartition};
 use tokio::time::{Instant, timeout_at};
 
+use super::metrics::METRICS;
 use super::partition::SharePartition;
 use super::take::{Taken, Wanted};
 use super::{Asked, Policy, Shares};
@@ -39,7 +40,7 @@ impl Shares {
         for asked in &poll.asked {
             match self.partition_of(group, asked.0, asked.1) {
                 Some(partition) => targets.push((*asked, partition)),
-                None => told.push((*asked, failed(asked.1, ErrorCode::UnknownTopicOrPartition))),
+                None => told.push((*asked, failed(asked.1, self.unknown(asked.0)))),
             }
         }
         let group = self.group(group);
@@ -101,7 +102,9 @@ impl Shares {
             match target.take(&self.log, policy, &wanted).await {
                 Ok(taken) if taken.acquired.is_empty() => more |= taken.more,
                 Ok(taken) => {
-                    records -= taken.acquired.iter().map(|run| run.last - run.first + 1).sum::<i64>();
+                    let count = taken.acquired.iter().map(|run| run.last - run.first + 1).sum::<i64>();
+                    METRICS.delivered.inc_by(count.unsigned_abs());
+                    records -= count;
                     let data = data(asked.1, taken);
                     bytes = bytes.saturating_sub(data.records_len());
                     found.push((*asked, data));

@@ -63,6 +63,18 @@ pub(super) enum Verdict {
     Renew,
 }
 
+impl Verdict {
+    /// Kafka's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Verdict::Accept => "ACCEPT",
+            Verdict::Release => "RELEASE",
+            Verdict::Reject => "REJECT",
+            Verdict::Renew => "RENEW",
+        }
+    }
+}
+
 /// What happens to records that come back.
 pub(super) struct Rules<'a> {
     /// The time, epoch ms.
@@ -309,23 +321,25 @@ impl Window {
         }
     }
 
-    /// Ends waits and locks whose time has come; true when there were some.
-    pub(super) fn tick(&mut self, rules: &Rules<'_>) -> bool {
-        let mut ended = false;
+    /// Ends waits and locks whose time has come; how many records were locked.
+    pub(super) fn tick(&mut self, rules: &Rules<'_>) -> i64 {
+        let mut lost = 0;
         while let Some((at, first)) = self.due.first().copied().filter(|(at, _)| *at <= rules.now_ms) {
-            ended = true;
             let Some(run) = self.runs.get(&first) else {
                 self.due.remove(&(at, first));
                 continue;
             };
             let last = run.last;
             let next = match &run.state {
-                State::Acquired { .. } => after(run, Verdict::Release, rules),
+                State::Acquired { .. } => {
+                    lost += last - first + 1;
+                    after(run, Verdict::Release, rules)
+                }
                 _ => Run { state: State::Available { from_ms: 0 }, ..run.clone() },
             };
             self.change(first, last, |_| Some(next.clone()));
         }
-        ended
+        lost
     }
 
     /// These have been buried.

@@ -60,7 +60,7 @@ fn a_lock_ends_and_may_be_renewed() {
     window.acquire(0, 3, &member("a"), 100);
     window.acknowledge(2, 3, "a", Verdict::Renew, &rules(50)).expect("held");
     assert_eq!(window.next_due_ms(), Some(100));
-    assert!(window.tick(&rules(100)));
+    assert_eq!(window.tick(&rules(100)), 2);
     assert_eq!(window.ready().collect::<Vec<_>>(), [Delivered { first: 0, last: 1, count: 1 }]);
     assert_eq!(window.acknowledge(0, 0, "a", Verdict::Accept, &rules(101)), Err(NotHeld));
     window.acknowledge(2, 3, "a", Verdict::Accept, &rules(120)).expect("renewed");
