@@ -31,8 +31,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 pub(crate) use partition::Acknowledgement;
-pub(crate) use policy::Policy;
 use policy::Filters;
+pub(crate) use policy::Policy;
 pub(crate) use session::{Asked, FINAL_EPOCH, INITIAL_EPOCH, Sessions, Turn};
 pub(crate) use wait::Poll;
 
