@@ -37,7 +37,7 @@ frameworks: build ## Kafka Streams, Connect, Flink and Spring Kafka; FRAMEWORKS=
 
 torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
 	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \
-	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises -- --nocapture
+	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises --test share_crash -- --nocapture
 
 stress: setup ## groups of 1000 members on 1000 partitions; MEMBERS=300 changes that
 	KROCKET_STRESS_MEMBERS=$(or $(MEMBERS),1000) cargo test $(CARGO_FLAGS) --test groups -- --nocapture --test-threads=1
