@@ -50,8 +50,10 @@ const UNANSWERED_MS: i64 = member::WAIT_MS as i64 + 2000;
 /// How long after the last crash it may take until every record is done with.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Members that drop their connections stay in the group for a session's time.
 const CONFIG: &str = r#"
 [kafka]
+"group.share.max.size" = 1000
 "group.share.min.record.lock.duration.ms" = 1000
 "group.share.record.lock.duration.ms" = 1000
 "#;
