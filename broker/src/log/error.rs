@@ -21,6 +21,11 @@ impl StorageError {
         StorageError { message: "the log is closed".to_owned(), passing: false }
     }
 
+    /// What was read, or could not be, is no batch.
+    pub(crate) fn unreadable(error: impl std::fmt::Display) -> Self {
+        StorageError { message: error.to_string(), passing: true }
+    }
+
     /// What clients are told: Kafka's KAFKA_STORAGE_ERROR.
     pub fn code(&self) -> ErrorCode {
         ErrorCode::KafkaStorageError

@@ -408,5 +408,5 @@ impl Shared {
 }
 
 fn unreadable(error: &RecordsError) -> Attempt {
-    Attempt::Failed(StorageError { message: error.to_string(), passing: true })
+    Attempt::Failed(StorageError::unreadable(error))
 }

@@ -74,18 +74,14 @@ impl Shares {
                 for piece in read {
                     at = piece.last() + 1;
                     for record in &piece.records()? {
-                        let record =
-                            record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
+                        let record = record.map_err(StorageError::unreadable)?;
                         if (run.first..=run.last).contains(&record.offset) {
                             letters.add(&record);
                         }
                     }
                 }
             }
-            letters
-                .builder
-                .finish(LastOffset::Trim)
-                .map_err(|error| StorageError { message: error.to_string(), passing: true })
+            letters.builder.finish(LastOffset::Trim).map_err(StorageError::unreadable)
         });
         let built = build.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         // Retention may have been faster.
@@ -100,7 +96,7 @@ impl Shares {
         let notes = Notes { rows, ..Notes::default() };
         let append = Append { partition: into, batch, header, durability: Durability::Written, notes };
         self.log.append(append).await.map_err(|error| error.to_string())?;
-        METRICS.dead.inc_by((run.last - run.first + 1).unsigned_abs());
+        METRICS.dead.inc_by(run.len().unsigned_abs());
         Ok(())
     }
 

@@ -31,16 +31,16 @@ impl Piece {
     /// Its records. Copies the batch, unless it lies in memory in one piece.
     pub(super) fn records(&self) -> Result<Records, StorageError> {
         let batch = match &self.chunks[..] {
-            [chunk] => chunk.read().map_err(|error| unreadable(&error))?,
+            [chunk] => chunk.read().map_err(StorageError::unreadable)?,
             chunks => {
                 let mut bytes = BytesMut::with_capacity(self.header.len);
                 for chunk in chunks {
-                    bytes.extend_from_slice(&chunk.read().map_err(|error| unreadable(&error))?);
+                    bytes.extend_from_slice(&chunk.read().map_err(StorageError::unreadable)?);
                 }
                 bytes.freeze()
             }
         };
-        Records::open(&batch, &self.header, MAX_DECOMPRESSED).map_err(|error| unreadable(&error))
+        Records::open(&batch, &self.header, MAX_DECOMPRESSED).map_err(StorageError::unreadable)
     }
 }
 
@@ -70,11 +70,11 @@ fn read_header(chunk: &Chunk) -> Result<BatchHeader, StorageError> {
         Chunk::Bytes(bytes) => bytes.clone(),
         Chunk::File(slice) => {
             let head = FileSlice { len: HEADER_LEN.min(slice.len), ..slice.clone() };
-            head.read().map_err(|error| unreadable(&error))?
+            head.read().map_err(StorageError::unreadable)?
         }
     };
     // The body may be in the next chunk.
-    BatchHeader::read_alone(&bytes).map_err(|error| unreadable(&error))
+    BatchHeader::read_alone(&bytes).map_err(StorageError::unreadable)
 }
 
 /// Takes up to `len` bytes off the front.
@@ -89,8 +89,4 @@ fn take(chunk: &mut Chunk, len: usize) -> Chunk {
             Chunk::File(front)
         }
     }
-}
-
-fn unreadable(error: &dyn std::fmt::Display) -> StorageError {
-    StorageError { message: error.to_string(), passing: true }
 }

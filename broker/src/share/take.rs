@@ -74,7 +74,7 @@ impl Plan {
 }
 
 /// How many records that were delivered so often go out together: from half of the limit on ever fewer, one on the last
-/// try (SharePartition.maybeThrottle...).
+/// try (as Kafka's SharePartition).
 fn portion(count: u32, limit: u32, most: i64) -> i64 {
     let threshold = limit.div_ceil(2).max(2);
     if count < threshold {
@@ -179,7 +179,7 @@ fn look(window: &mut Window, sieve: &mut Sieve, found: &Found, policy: &Policy) 
             take_up(window, piece, found.is_aborted(piece))?;
         }
         for record in &piece.records()? {
-            let record = record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
+            let record = record.map_err(StorageError::unreadable)?;
             let state = window.run_of(record.offset).map(|(_, run)| run.state.clone());
             if record.offset < sieve.seen_to || state.is_none_or(|state| state == State::Done) {
                 continue;
@@ -226,7 +226,7 @@ fn acquire(
         // The rest of a batch goes with its beginning, unless the client wants no more.
         let last = if wanted.exact { window.nth_ready(first, left).min(piece.last()) } else { piece.last() };
         for run in window.acquire(first, last, &wanted.member, until_ms) {
-            left -= run.last - run.first + 1;
+            left -= run.len();
             acquired.push(run);
         }
     }
@@ -247,7 +247,7 @@ fn take_up(window: &mut Window, piece: &Piece, aborted: bool) -> Result<(), Stor
         window.extend(piece.last(), true);
     } else {
         for record in &piece.records()? {
-            let record = record.map_err(|error| StorageError { message: error.to_string(), passing: true })?;
+            let record = record.map_err(StorageError::unreadable)?;
             window.extend(record.offset - 1, false);
             window.extend(record.offset, true);
         }

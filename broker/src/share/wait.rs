@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::metrics::METRICS;
 use super::partition::SharePartition;
 use super::take::{Taken, Wanted};
+use super::window::Delivered;
 use super::{Asked, Policy, Shares};
 use crate::log::Watch;
 
@@ -102,7 +103,7 @@ impl Shares {
             match target.take(&self.log, policy, &wanted).await {
                 Ok(taken) if taken.acquired.is_empty() => more |= taken.more,
                 Ok(taken) => {
-                    let count = taken.acquired.iter().map(|run| run.last - run.first + 1).sum::<i64>();
+                    let count = taken.acquired.iter().map(Delivered::len).sum::<i64>();
                     METRICS.delivered.inc_by(count.unsigned_abs());
                     records -= count;
                     let data = data(asked.1, taken);

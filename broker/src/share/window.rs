@@ -50,6 +50,13 @@ pub(super) struct Delivered {
     pub(super) count: u32,
 }
 
+impl Delivered {
+    /// How many records.
+    pub(super) fn len(&self) -> i64 {
+        self.last - self.first + 1
+    }
+}
+
 /// What a consumer says of records that it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -174,6 +181,11 @@ impl Window {
         (offset <= run.last).then_some((*first, run))
     }
 
+    /// Where the run begins that holds this offset, or the offset itself.
+    fn begin_of(&self, offset: i64) -> i64 {
+        self.runs.range(..=offset).next_back().map_or(offset, |(at, _)| *at)
+    }
+
     /// Every run, in order.
     #[cfg(test)]
     pub(super) fn runs(&self) -> impl Iterator<Item = (i64, &Run)> {
@@ -261,7 +273,7 @@ impl Window {
             let state = State::Acquired { member: member.clone(), until_ms };
             ready.then(|| Run { last: run.last, state, count: run.count.saturating_add(1) })
         });
-        let from = self.runs.range(..=first).next_back().map_or(first, |(at, _)| *at);
+        let from = self.begin_of(first);
         for (at, run) in self.runs.range(from..=last) {
             if matches!(&run.state, State::Acquired { member: holder, until_ms: until } if holder == member && *until == until_ms)
             {
@@ -297,7 +309,7 @@ impl Window {
         if first > last {
             return true;
         }
-        let from = self.runs.range(..=first).next_back().map_or(first, |(at, _)| *at);
+        let from = self.begin_of(first);
         let held = |run: &Run| matches!(&run.state, State::Acquired { member: holder, .. } if &**holder == member);
         last < self.end && self.runs.range(from..=last).all(|(_, run)| held(run))
     }
@@ -376,7 +388,7 @@ impl Window {
         if first > last {
             return;
         }
-        let from = self.runs.range(..=first).next_back().map_or(first, |(at, _)| *at);
+        let from = self.begin_of(first);
         let touched: Vec<i64> = self.runs.range(from..=last).map(|(at, _)| *at).collect();
         for at in touched {
             let Some(run) = self.runs.get(&at) else { continue };
