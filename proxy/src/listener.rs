@@ -112,6 +112,7 @@ impl Listener {
             peer,
             listener: self.name.clone(),
             software: Default::default(),
+            authenticated: Default::default(),
         }
     }
 }

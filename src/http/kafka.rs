@@ -37,6 +37,7 @@ impl Kafka {
             peer: SocketAddr::from(([127, 0, 0, 1], 0)),
             listener: "http".to_owned(),
             software: Default::default(),
+            authenticated: Default::default(),
         };
         Kafka { handler, connection: Arc::new(connection) }
     }
