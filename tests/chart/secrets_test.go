@@ -1,0 +1,92 @@
+package chart
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const usersFile = "admin = \"admin-secret\"\nalice = \"alice-secret\"\n"
+
+// secret is the content of a Secret's key, told by the name that the value files give it.
+func secret(t *testing.T, path string) []byte {
+	t.Helper()
+	certificates := makeCertificates()
+	switch name := filepath.Base(path); {
+	case strings.HasSuffix(filepath.Dir(path), "/users"):
+		return []byte(usersFile)
+	case name == "ca.crt":
+		return certificates.ca
+	case name == "tls.crt" || name == "server.pem":
+		return certificates.server
+	case name == "tls.key" || name == "server-key.pem":
+		return certificates.serverKey
+	}
+	t.Fatalf("nobody knows what belongs into %s", path)
+	return nil
+}
+
+type certificates struct{ ca, server, serverKey, client, clientKey []byte }
+
+var makeCertificates = sync.OnceValue(func() certificates {
+	caKey, ca := key(), template("krocket test CA")
+	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
+	caDer := sign(ca, ca, caKey, caKey)
+	server, serverKey := template("krocket"), key()
+	server.IPAddresses, server.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
+	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	client, clientKey := template("admin"), key()
+	client.Subject.Organization = []string{"example"}
+	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return certificates{
+		ca: pemOf("CERTIFICATE", caDer), server: pemOf("CERTIFICATE", sign(server, ca, serverKey, caKey)), serverKey: pemOfKey(serverKey),
+		client: pemOf("CERTIFICATE", sign(client, ca, clientKey, caKey)), clientKey: pemOfKey(clientKey),
+	}
+})
+
+func template(name string) *x509.Certificate {
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	must(err)
+	return &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+}
+
+func key() *ecdsa.PrivateKey {
+	made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	must(err)
+	return made
+}
+
+func sign(certificate, by *x509.Certificate, its, signer *ecdsa.PrivateKey) []byte {
+	der, err := x509.CreateCertificate(rand.Reader, certificate, by, &its.PublicKey, signer)
+	must(err)
+	return der
+}
+
+func pemOfKey(key *ecdsa.PrivateKey) []byte {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	must(err)
+	return pemOf("PRIVATE KEY", der)
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
