@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsRequest, FetchRequest, HeartbeatRequest, HeartbeatResponse, MetadataRequest, MetadataResponse,
+    ApiVersionsRequest, FetchRequest, HeartbeatRequest, HeartbeatResponse, MetadataRequest, MetadataResponse,
     ProduceRequest, ProduceResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use krocket_protocol::ApiKey;
 use krocket_protocol::chunk::{Chunk, FileSlice};
 use krocket_protocol::fetch::{FetchPartition, FetchResponse, FetchTopic};
 use krocket_proxy::{Limits, Listener};

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use kafka_protocol::messages::*;
+use kafka_protocol::messages::{self, *};
 use kafka_protocol::protocol::{Request, StrBytes};
 use krocket_protocol::api;
 use krocket_protocol::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
+use krocket_protocol::list_offsets::ListOffsetsRequest;
+use krocket_protocol::offset_commit::{OffsetCommitRequest, OffsetCommitTopic};
+use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic};
 use krocket_protocol::records::builder::{BatchBuilder, LastOffset};
 use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
 use krocket_protocol::share_fetch::ShareFetchRequest;
@@ -68,7 +71,7 @@ async fn every_api_answers_at_every_version() {
     data(&mut asker, id).await;
     topics(&mut asker).await;
     cluster(&mut asker).await;
-    groups(&mut asker).await;
+    groups(&mut asker, id).await;
     share_groups(&mut asker, id).await;
     transactions(&mut asker).await;
     assert_eq!(asker.broken, Vec::<String>::new());
@@ -101,7 +104,7 @@ async fn data(asker: &mut Asker, id: Uuid) {
                 .map(|timestamp| list_offsets_request::ListOffsetsPartition::default().with_timestamp(timestamp));
             let asked =
                 list_offsets_request::ListOffsetsTopic::default().with_name(topic()).with_partitions(asked.to_vec());
-            ListOffsetsRequest::default().with_topics(vec![asked])
+            ListOffsetsRequest(messages::ListOffsetsRequest::default().with_topics(vec![asked]))
         })
         .await;
     asker
@@ -357,7 +360,7 @@ async fn share_groups(asker: &mut Asker, id: Uuid) {
         .await;
 }
 
-async fn groups(asker: &mut Asker) {
+async fn groups(asker: &mut Asker, id: Uuid) {
     asker
         .every(|version| {
             let request = FindCoordinatorRequest::default();
@@ -367,28 +370,23 @@ async fn groups(asker: &mut Asker) {
     asker
         .every(|_| {
             let committed = offset_commit_request::OffsetCommitRequestPartition::default().with_committed_offset(1);
-            let committed = offset_commit_request::OffsetCommitRequestTopic::default()
-                .with_name(topic())
-                .with_partitions(vec![committed.with_committed_metadata(Some(text("note")))]);
-            OffsetCommitRequest::default()
-                .with_group_id(group())
-                .with_generation_id_or_member_epoch(-1)
-                .with_topics(vec![committed])
+            let partitions = vec![committed.with_committed_metadata(Some(text("note")))];
+            OffsetCommitRequest {
+                group_id: group(),
+                generation_id_or_member_epoch: -1,
+                retention_time_ms: -1,
+                topics: vec![OffsetCommitTopic { name: topic(), topic_id: id, partitions }],
+                ..OffsetCommitRequest::default()
+            }
         })
         .await;
     asker
         .every(|version| {
-            let request = OffsetFetchRequest::default();
-            if version >= 8 {
-                let asked =
-                    offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(None);
-                let asked = if version >= 9 { asked.with_member_epoch(-1) } else { asked };
-                return request.with_groups(vec![asked]);
-            }
-            let asked = offset_fetch_request::OffsetFetchRequestTopic::default()
-                .with_name(topic())
-                .with_partition_indexes(vec![0]);
-            request.with_group_id(group()).with_topics(Some(vec![asked]))
+            let asked = OffsetFetchTopic { name: topic(), topic_id: id, partition_indexes: vec![0] };
+            let some = OffsetFetchGroup { group_id: group(), topics: Some(vec![asked]), ..OffsetFetchGroup::default() };
+            let all = OffsetFetchGroup { topics: None, ..some.clone() };
+            let groups = if version >= 8 { vec![some, all] } else { vec![some] };
+            OffsetFetchRequest { groups, require_stable: false }
         })
         .await;
     asker

@@ -3,14 +3,14 @@
 //! `make fuzz` drives them with libFuzzer, `make test` with a few seconds of mutations (protocol/tests/fuzz.rs).
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::{self, ApiKey};
+use kafka_protocol::messages;
 use kafka_protocol::protocol::Decodable;
 use krocket_protocol::frame::RequestHeader;
 use krocket_protocol::guard;
 use krocket_protocol::records::{
     BatchBuilder, BatchHeader, Codec, LastOffset, Names, Records, Rules, Timestamps, batch, validate,
 };
-use krocket_protocol::{api, for_each_request};
+use krocket_protocol::{ApiKey, api, for_each_request};
 
 /// Most bytes that a batch may decompress to here.
 const LIMIT: usize = 1 << 20;
@@ -38,8 +38,13 @@ pub fn request(data: &[u8]) {
 mod requests {
     pub(crate) use kafka_protocol::messages::*;
     pub(crate) use krocket_protocol::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
+    pub(crate) use krocket_protocol::list_offsets::ListOffsetsRequest;
+    pub(crate) use krocket_protocol::offset_commit::OffsetCommitRequest;
+    pub(crate) use krocket_protocol::offset_fetch::OffsetFetchRequest;
     pub(crate) use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
     pub(crate) use krocket_protocol::share_fetch::ShareFetchRequest;
+    pub(crate) use krocket_protocol::streams_group_describe::StreamsGroupDescribeRequest;
+    pub(crate) use krocket_protocol::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
 }
 
 macro_rules! decoders {

@@ -1,6 +1,6 @@
 //! The compact encoding (KIP-482) of what the `kafka-protocol` crate has no message for.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::BufMut;
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
@@ -52,6 +52,35 @@ pub(crate) fn string_size(text: Option<&str>) -> usize {
     text.map_or(1, |text| uvarint_size(text.len() as u32 + 1) + text.len())
 }
 
+/// The same, or null.
+pub(crate) fn put_nullable_array<B: ByteBufMut, E: Encodable>(
+    out: &mut B,
+    elements: Option<&[E]>,
+    version: i16,
+) -> Result<()> {
+    match elements {
+        Some(elements) => put_array(out, elements, version),
+        None => {
+            out.put_u8(0);
+            Ok(())
+        }
+    }
+}
+
+pub(crate) fn nullable_array_size<E: Encodable>(elements: Option<&[E]>, version: i16) -> Result<usize> {
+    elements.map_or(Ok(1), |elements| array_size(elements, version))
+}
+
+/// Numbers of four bytes.
+pub(crate) fn put_ints(out: &mut impl BufMut, numbers: &[i32]) {
+    put_length(out, numbers.len());
+    numbers.iter().for_each(|number| out.put_i32(*number));
+}
+
+pub(crate) fn ints_size(numbers: &[i32]) -> usize {
+    uvarint_size(numbers.len() as u32 + 1) + 4 * numbers.len()
+}
+
 fn uvarint_size(value: u32) -> usize {
     (32 - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
@@ -79,12 +108,30 @@ pub(crate) fn get_uuid(body: &mut impl ByteBuf) -> Result<Uuid> {
 
 /// Structures as their message has them at `version`.
 pub(crate) fn get_array<B: ByteBuf, E: Decodable>(body: &mut B, version: i16) -> Result<Vec<E>> {
-    let Some(count) = get_uvarint(body)?.checked_sub(1) else { bail!("an array is null") };
+    elements(body, |body| E::decode(body, version))?.context("an array is null")
+}
+
+/// The same, or null.
+pub(crate) fn get_nullable_array<B: ByteBuf, E: Decodable>(body: &mut B, version: i16) -> Result<Option<Vec<E>>> {
+    elements(body, |body| E::decode(body, version))
+}
+
+/// Numbers of four bytes.
+pub(crate) fn get_ints<B: ByteBuf>(body: &mut B) -> Result<Vec<i32>> {
+    elements(body, |body| Ok(body.try_get_i32()?))?.context("an array is null")
+}
+
+/// An array, or null.
+pub(crate) fn elements<B: ByteBuf, E>(
+    body: &mut B,
+    mut element: impl FnMut(&mut B) -> Result<E>,
+) -> Result<Option<Vec<E>>> {
+    let Some(count) = get_uvarint(body)?.checked_sub(1) else { return Ok(None) };
     let mut elements = Vec::with_capacity((count as usize).min(MAX_RESERVED));
     for _ in 0..count {
-        elements.push(E::decode(body, version)?);
+        elements.push(element(body)?);
     }
-    Ok(elements)
+    Ok(Some(elements))
 }
 
 /// Passes over a tag section.

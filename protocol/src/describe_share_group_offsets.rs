@@ -2,11 +2,12 @@
 //! lag. The request is the same at both.
 
 use anyhow::{Result, bail};
-use kafka_protocol::messages::{ApiKey, DescribeShareGroupOffsetsRequest as CrateRequest};
+use kafka_protocol::messages::DescribeShareGroupOffsetsRequest as CrateRequest;
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange};
 use uuid::Uuid;
 
+use crate::ApiKey;
 use crate::compact::{
     array_size, get_array, get_string, get_uuid, put_array, put_no_tags, put_string, skip_tags, string_size,
 };

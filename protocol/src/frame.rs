@@ -1,7 +1,7 @@
 //! The request header, read by hand: the crate's own reader panics on short frames and refuses unknown keys.
 
+use crate::ApiKey;
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::protocol::StrBytes;
 use thiserror::Error;
 

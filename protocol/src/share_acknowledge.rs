@@ -1,7 +1,7 @@
 //! ShareAcknowledge, versions 1 and 2 (KIP-932, KIP-1222). The `kafka-protocol` crate has version 1 only.
 
+use crate::ApiKey;
 use anyhow::{Result, bail};
-use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::share_acknowledge_request::AcknowledgeTopic;
 use kafka_protocol::messages::share_acknowledge_response::{NodeEndpoint, ShareAcknowledgeTopicResponse};
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};

@@ -3,12 +3,13 @@
 
 use anyhow::{Result, bail};
 use bytes::BufMut;
+use kafka_protocol::messages::ShareFetchResponse as CrateResponse;
 use kafka_protocol::messages::share_fetch_request::{FetchTopic, ForgottenTopic};
-use kafka_protocol::messages::{ApiKey, ShareFetchResponse as CrateResponse};
 use kafka_protocol::protocol::buf::{ByteBuf, ByteBufMut};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Message, Request, StrBytes, VersionRange};
 use uuid::Uuid;
 
+use crate::ApiKey;
 use crate::chunk::{Chunk, Chunks};
 use crate::compact::{
     array_size, get_array, get_string, put_array, put_length, put_no_tags, put_string, skip_tags, string_size,

@@ -6,10 +6,9 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestGroup;
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::{
     ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerProtocolAssignment, DescribeGroupsRequest,
-    DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse,
+    DescribeGroupsResponse, GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchResponse,
     ShareGroupDescribeRequest, ShareGroupDescribeResponse,
 };
 use kafka_protocol::protocol::Decodable;
@@ -17,6 +16,7 @@ use krocket_features::http::{ErrorBody, Page, Paging, Problem};
 use krocket_protocol::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
 };
+use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest};
 use krocket_protocol::{ApiKey, StrBytes};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -292,9 +292,8 @@ async fn shared(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, Reache
 }
 
 async fn committed(kafka: &Kafka, group: &str) -> Result<BTreeMap<Partition, Reached>, Problem> {
-    let asked =
-        OffsetFetchRequestGroup::default().with_group_id(group_id(group)).with_member_epoch(-1).with_topics(None);
-    let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+    let asked = OffsetFetchGroup { group_id: group_id(group), ..OffsetFetchGroup::default() };
+    let request = OffsetFetchRequest { groups: vec![asked], require_stable: false };
     let response: OffsetFetchResponse = kafka.ask(ApiKey::OffsetFetch, request).await?;
     let mut committed = BTreeMap::new();
     for found in response.groups {

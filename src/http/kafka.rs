@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, TopicName,
+    ListOffsetsRequest as AskOffsets, MetadataRequest, MetadataResponse, TopicName,
     list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     metadata_request::MetadataRequestTopic,
     metadata_response::MetadataResponseTopic,
 };
 use kafka_protocol::protocol::Decodable;
 use krocket_features::http::Problem;
+use krocket_protocol::list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
 use krocket_protocol::{ApiKey, ErrorCode, StrBytes, api};
 use krocket_stack::{Connection, Handler, Head, Message, Request};
 
@@ -92,8 +93,8 @@ impl Kafka {
         let topic = ListOffsetsTopic::default()
             .with_name(topic_name(topic))
             .with_partitions(partitions.into_iter().map(asked).collect());
-        let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
-        let response: ListOffsetsResponse = self.ask(ApiKey::ListOffsets, request).await?;
+        let request = AskOffsets::default().with_replica_id((-1).into()).with_topics(vec![topic]);
+        let ListOffsetsResponse(response) = self.ask(ApiKey::ListOffsets, ListOffsetsRequest(request)).await?;
         let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
         Ok(partitions
             .filter(|found| found.error_code == 0)

@@ -352,3 +352,54 @@ async fn the_new_protocol_can_be_switched_off() {
     let answer: ConsumerGroupHeartbeatResponse = broker.ask(ApiKey::ConsumerGroupHeartbeat, 1, beat("a", 0)).await;
     assert_eq!(error(answer.error_code), Some(ErrorCode::UnsupportedVersion));
 }
+
+#[tokio::test]
+async fn from_version_10_on_offsets_have_topic_ids() {
+    use krocket_protocol::offset_commit::{OffsetCommitRequest, OffsetCommitTopic};
+    use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic};
+
+    let broker = start().await;
+    let id = broker.broker.topics.get("t").expect("a topic").id;
+    let nobody = uuid::Uuid::from_u128(1);
+    let partitions = |indexes: &[i32]| {
+        let partition =
+            |index: &i32| OffsetCommitRequestPartition::default().with_partition_index(*index).with_committed_offset(5);
+        indexes.iter().map(partition).collect()
+    };
+    let topics = [(id, &[0, 7][..]), (nobody, &[0])];
+    let topics = topics.map(|(topic_id, indexes)| OffsetCommitTopic {
+        topic_id,
+        partitions: partitions(indexes),
+        ..OffsetCommitTopic::default()
+    });
+    let request = OffsetCommitRequest {
+        group_id: text("by-id").into(),
+        generation_id_or_member_epoch: -1,
+        topics: topics.to_vec(),
+        ..OffsetCommitRequest::default()
+    };
+    let response: OffsetCommitResponse = broker.ask(ApiKey::OffsetCommit, 10, request).await;
+    let unknown = Some(ErrorCode::UnknownTopicId);
+    assert_eq!(commit_codes(&response), [None, Some(ErrorCode::UnknownTopicOrPartition), unknown]);
+    assert_eq!(response.topics.iter().map(|topic| topic.topic_id).collect::<Vec<_>>(), [id, nobody]);
+
+    let asked = |topic_id| OffsetFetchTopic { topic_id, partition_indexes: vec![0], ..OffsetFetchTopic::default() };
+    let some = OffsetFetchGroup {
+        group_id: text("by-id").into(),
+        topics: Some(vec![asked(nobody), asked(id)]),
+        ..OffsetFetchGroup::default()
+    };
+    let all = OffsetFetchGroup { topics: None, ..some.clone() };
+    let request = OffsetFetchRequest { groups: vec![some, all], require_stable: true };
+    let response: OffsetFetchResponse = broker.ask(ApiKey::OffsetFetch, 10, request).await;
+    let told = |at: usize| {
+        let topics = response.groups[at].topics.iter();
+        let told = topics.map(|topic| {
+            let partition = &topic.partitions[0];
+            (topic.topic_id, error(partition.error_code), partition.committed_offset)
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(0), [(id, None, 5), (nobody, unknown, -1)]);
+    assert_eq!(told(1), [(id, None, 5)]);
+}

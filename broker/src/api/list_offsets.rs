@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use kafka_protocol::messages::ListOffsetsResponse as Answer;
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
-use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse};
 use krocket_protocol::ErrorCode;
+use krocket_protocol::list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
 use krocket_stack::Head;
 
 use super::partition_of;
@@ -20,9 +21,12 @@ const MAX_TIMESTAMP: i64 = -3;
 const EARLIEST_LOCAL: i64 = -4;
 /// KIP-1005.
 const LATEST_TIERED: i64 = -5;
+/// KIP-1023.
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
 
 /// Offsets by time read the index and, at the end, one batch: on a thread that may block.
 pub(crate) async fn handle(broker: &Broker, head: Head, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let ListOffsetsRequest(request) = request;
     let read_committed = request.isolation_level == 1;
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -45,7 +49,7 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: ListOffsetsRequ
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
     }
-    ListOffsetsResponse::default().with_topics(topics)
+    ListOffsetsResponse(Answer::default().with_topics(topics))
 }
 
 async fn look_up(
@@ -64,6 +68,7 @@ async fn look_up(
         EARLIEST_LOCAL if version >= 8 => untimed(partition.log_start()),
         // Nothing is in remote storage: Kafka answers no offset, and no error.
         LATEST_TIERED if version >= 9 => Ok(None),
+        EARLIEST_PENDING_UPLOAD if version >= 11 => Ok(None),
         MAX_TIMESTAMP if version >= 7 => search(broker, move |log| log.max_timestamp(&partition)).await,
         timestamp if timestamp >= 0 => search(broker, move |log| log.offset_for_timestamp(&partition, timestamp)).await,
         _ => Err(ErrorCode::UnsupportedVersion),

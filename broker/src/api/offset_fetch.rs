@@ -1,18 +1,19 @@
-//! OffsetFetch: one group up to version 7, several from there on.
+//! OffsetFetch: one group up to version 7, several from there on; topics by id from version 10 on.
 
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
 };
-use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName};
+use kafka_protocol::messages::{GroupId, OffsetFetchResponse, TopicName};
+use krocket_protocol::offset_fetch::{
+    GROUPS_VERSION, OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic, TOPIC_ID_VERSION,
+};
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::Head;
-use uuid::Uuid;
 
 use crate::Broker;
 use crate::group::{CommittedOffsets, Offset};
 
-const BATCH_VERSION: i16 = 8;
 /// Before this version an error has no field of its own: every partition carries it.
 const GROUP_ERROR_VERSION: i16 = 2;
 
@@ -21,30 +22,65 @@ type Wanted = Option<Vec<(String, Vec<i32>)>>;
 /// Answers OffsetFetch. What can be read is on disk; where `require_stable` asks for it, offsets that an open transaction
 /// may change are not told (KIP-447).
 pub(crate) async fn handle(broker: &Broker, head: Head, request: OffsetFetchRequest) -> OffsetFetchResponse {
-    if head.version < BATCH_VERSION {
-        let wanted: Wanted = request
-            .topics
-            .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
-        return one_group(broker, head.version, &request.group_id, wanted, request.require_stable);
+    let OffsetFetchRequest { mut groups, require_stable } = request;
+    if head.version < GROUPS_VERSION {
+        let Some(group) = groups.pop() else { return OffsetFetchResponse::default() };
+        let wanted = group.topics.map(|topics| topics.into_iter().map(by_name).collect());
+        return one_group(broker, head.version, &group.group_id, wanted, require_stable);
     }
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
-        let wanted: Wanted = group
-            .topics
-            .map(|topics| topics.into_iter().map(|topic| (topic.name.to_string(), topic.partition_indexes)).collect());
-        let member = group.member_id.as_deref();
-        let response = match fetch(broker, &group.group_id, member, group.member_epoch, wanted) {
-            Ok(offsets) => {
-                let unstable = |topic: &str, index| {
-                    request.require_stable && broker.transactions.is_unstable(&group.group_id, topic, index)
-                };
-                OffsetFetchResponseGroup::default().with_topics(topics(offsets, unstable))
-            }
-            Err(code) => OffsetFetchResponseGroup::default().with_error_code(code.code()),
-        };
-        groups.push(response.with_group_id(group.group_id));
-    }
+    let by_id = head.version >= TOPIC_ID_VERSION;
+    let groups = groups.into_iter().map(|group| several(broker, group, by_id, require_stable)).collect();
     OffsetFetchResponse::default().with_groups(groups)
+}
+
+fn by_name(topic: OffsetFetchTopic) -> (String, Vec<i32>) {
+    (topic.name.to_string(), topic.partition_indexes)
+}
+
+/// One group of several. Asked by id, it tells nothing of topics that are gone: they have none.
+fn several(broker: &Broker, group: OffsetFetchGroup, by_id: bool, require_stable: bool) -> OffsetFetchResponseGroup {
+    let mut unknown = Vec::new();
+    let wanted = group.topics.map(|topics| match by_id {
+        false => topics.into_iter().map(by_name).collect(),
+        true => {
+            let mut known = Vec::with_capacity(topics.len());
+            for topic in topics {
+                match broker.topics.by_id(topic.topic_id) {
+                    Some(found) => known.push((found.name.clone(), topic.partition_indexes)),
+                    None => unknown.push(unknown_topic(topic)),
+                }
+            }
+            known
+        }
+    });
+    let response = match fetch(broker, &group.group_id, group.member_id.as_deref(), group.member_epoch, wanted) {
+        Ok(offsets) => {
+            let unstable =
+                |topic: &str, index| require_stable && broker.transactions.is_unstable(&group.group_id, topic, index);
+            let mut topics = topics(offsets, unstable);
+            for topic in &mut topics {
+                topic.topic_id = broker.topics.get(&topic.name).map(|topic| topic.id).unwrap_or_default();
+            }
+            topics.retain(|topic| !by_id || !topic.topic_id.is_nil());
+            topics.append(&mut unknown);
+            OffsetFetchResponseGroup::default().with_topics(topics)
+        }
+        Err(code) => OffsetFetchResponseGroup::default().with_error_code(code.code()),
+    };
+    response.with_group_id(group.group_id)
+}
+
+fn unknown_topic(topic: OffsetFetchTopic) -> OffsetFetchResponseTopics {
+    let partition = |index| {
+        OffsetFetchResponsePartitions::default()
+            .with_partition_index(index)
+            .with_committed_offset(-1)
+            .with_metadata(Some(StrBytes::new()))
+            .with_error_code(ErrorCode::UnknownTopicId.code())
+    };
+    OffsetFetchResponseTopics::default()
+        .with_topic_id(topic.topic_id)
+        .with_partitions(topic.partition_indexes.into_iter().map(partition).collect())
 }
 
 fn fetch(
@@ -114,10 +150,7 @@ fn topics(offsets: CommittedOffsets, unstable: impl Fn(&str, i32) -> bool) -> Ve
     };
     let topic = |(topic, partitions): (String, Vec<_>)| {
         let partitions = partitions.into_iter().map(|(index, offset)| partition(&topic, index, offset)).collect();
-        OffsetFetchResponseTopics::default()
-            .with_name(name(topic))
-            .with_topic_id(Uuid::nil())
-            .with_partitions(partitions)
+        OffsetFetchResponseTopics::default().with_name(name(topic)).with_partitions(partitions)
     };
     offsets.into_iter().map(topic).collect()
 }

@@ -7,7 +7,7 @@
 //!
 //! What it bounds: a decoded message shares its strings and bytes with the frame, so memory beyond the frame is array
 //! elements and unknown tagged fields. An element of one byte on the wire can become a string of 32 bytes, one of three
-//! bytes a structure of up to [`MAX_ELEMENT_LEN`]; with [`MAX_ELEMENTS`] of them a request costs at most 40 MiB, however
+//! bytes a structure of up to [`MAX_ELEMENT_LEN`]; with [`MAX_ELEMENTS`] of them a request costs at most 44 MiB, however
 //! large its frame. A structure's first unknown tag costs a map node of about 450 bytes; there are at most
 //! [`MAX_UNKNOWN_TAGS`], which is another half MiB.
 
@@ -16,8 +16,9 @@ mod data;
 mod groups;
 pub mod sample;
 pub mod schema;
+mod streams;
 
-use kafka_protocol::messages::ApiKey;
+use crate::ApiKey;
 use thiserror::Error;
 
 use schema::{Field, Kind, Schema};
@@ -25,7 +26,7 @@ use schema::{Field, Kind, Schema};
 /// Most array elements in one request, all arrays together: a fetch of 250,000 partitions still passes.
 pub const MAX_ELEMENTS: usize = 1 << 18;
 /// Most bytes that an array element may take once decoded. Nothing larger exists; a test sees to it.
-pub const MAX_ELEMENT_LEN: usize = 160;
+pub const MAX_ELEMENT_LEN: usize = 176;
 /// Most tagged fields in one tag section, as Envoy's codec has it.
 pub const MAX_TAGS: u32 = 64;
 /// Most bytes in one unknown tagged field.
@@ -262,6 +263,8 @@ pub fn schema(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::DescribeShareGroupOffsets => &groups::DESCRIBE_SHARE_GROUP_OFFSETS,
         ApiKey::AlterShareGroupOffsets => &groups::ALTER_SHARE_GROUP_OFFSETS,
         ApiKey::DeleteShareGroupOffsets => &groups::DELETE_SHARE_GROUP_OFFSETS,
+        ApiKey::StreamsGroupHeartbeat => &streams::STREAMS_GROUP_HEARTBEAT,
+        ApiKey::StreamsGroupDescribe => &streams::STREAMS_GROUP_DESCRIBE,
         ApiKey::CreateTopics => &admin::CREATE_TOPICS,
         ApiKey::DeleteTopics => &admin::DELETE_TOPICS,
         ApiKey::DeleteRecords => &admin::DELETE_RECORDS,

@@ -194,6 +194,8 @@ macro_rules! for_each_request {
             DescribeShareGroupOffsets => DescribeShareGroupOffsetsRequest,
             AlterShareGroupOffsets => AlterShareGroupOffsetsRequest,
             DeleteShareGroupOffsets => DeleteShareGroupOffsetsRequest,
+            StreamsGroupHeartbeat => StreamsGroupHeartbeatRequest,
+            StreamsGroupDescribe => StreamsGroupDescribeRequest,
             CreateTopics => CreateTopicsRequest,
             DeleteTopics => DeleteTopicsRequest,
             DeleteRecords => DeleteRecordsRequest,

@@ -8,10 +8,15 @@ use rand::{Rng, SeedableRng};
 
 use super::sample::Sampler;
 use super::*;
-use crate::api;
 use crate::describe_share_group_offsets::DescribeShareGroupOffsetsRequest;
+use crate::list_offsets::ListOffsetsRequest;
+use crate::offset_commit::{OffsetCommitRequest, OffsetCommitTopic};
+use crate::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic};
 use crate::share_acknowledge::ShareAcknowledgeRequest;
 use crate::share_fetch::ShareFetchRequest;
+use crate::streams_group_describe::StreamsGroupDescribeRequest;
+use crate::streams_group_heartbeat::{StreamsGroupHeartbeatRequest, Subtopology, TaskOffset, TopicInfo};
+use crate::{ApiKey, api};
 
 /// Decodes a body with the crate and encodes what came out: (bytes left over, encoded again).
 type Codec = fn(Bytes, i16) -> anyhow::Result<(usize, Bytes)>;
@@ -171,6 +176,12 @@ fn no_array_element_is_larger_than_promised() {
         messages::offset_commit_request::OffsetCommitRequestPartition,
         messages::offset_fetch_request::OffsetFetchRequestGroup,
         messages::offset_fetch_request::OffsetFetchRequestTopics,
+        OffsetCommitTopic,
+        OffsetFetchGroup,
+        OffsetFetchTopic,
+        Subtopology,
+        TaskOffset,
+        TopicInfo,
         messages::join_group_request::JoinGroupRequestProtocol,
         messages::leave_group_request::MemberIdentity,
         messages::sync_group_request::SyncGroupRequestAssignment,

@@ -7,10 +7,10 @@ use std::time::Duration;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
 use kafka_protocol::messages::{
-    DeleteRecordsRequest, DeleteRecordsResponse, ListOffsetsRequest, ListOffsetsResponse, OffsetForLeaderEpochRequest,
-    OffsetForLeaderEpochResponse, TopicName,
+    DeleteRecordsRequest, DeleteRecordsResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, TopicName,
 };
 use krocket_protocol::ErrorCode;
+use krocket_protocol::list_offsets::{ListOffsetsRequest, ListOffsetsResponse};
 use krocket_stack::{Error, Handler, Request, Response};
 
 use crate::read::at_or_after;
@@ -30,7 +30,7 @@ pub(super) async fn list(shared: &Arc<Shared>, request: Request, next: &dyn Hand
     let (head, mut message) = request.into_message::<ListOffsetsRequest>()?;
     let views = shared.all();
     let mut ours: Vec<(usize, Arc<View>, Vec<i64>)> = Vec::new();
-    for (at, topic) in message.topics.iter_mut().enumerate() {
+    for (at, topic) in message.0.topics.iter_mut().enumerate() {
         let Some(view) = views.name(&topic.name) else { continue };
         topic.name = TopicName(view.source.clone());
         let own = |timestamp: i64| {
@@ -45,13 +45,13 @@ pub(super) async fn list(shared: &Arc<Shared>, request: Request, next: &dyn Hand
         }
         ours.push((at, view.clone(), asked));
     }
-    let (version, read_committed) = (head.version, message.isolation_level == 1);
+    let (version, read_committed) = (head.version, message.0.isolation_level == 1);
     if ours.is_empty() {
         return next.call(Request::new(head, message)).await;
     }
     let mut response: ListOffsetsResponse = next.call(Request::new(head, message)).await?.into_message(version)?;
     for (at, view, asked) in ours {
-        let Some(topic) = response.topics.get_mut(at) else { continue };
+        let Some(topic) = response.0.topics.get_mut(at) else { continue };
         topic.name = TopicName(view.name.clone());
         for (partition, timestamp) in topic.partitions.iter_mut().zip(asked) {
             if partition.error_code == 0 && (timestamp >= 0 || [LATEST, MAX_TIMESTAMP].contains(&timestamp)) {
