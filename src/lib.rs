@@ -1,5 +1,6 @@
 //! krocket put together: configuration to settings, the stack, the listeners.
 
+pub mod backup;
 pub mod cli;
 pub mod exit;
 pub mod http;
@@ -9,3 +10,4 @@ pub mod server;
 pub mod settings;
 mod share_rules;
 pub mod stack;
+mod time;

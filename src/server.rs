@@ -60,7 +60,7 @@ impl Server {
         let _ = opened.set(broker.clone());
         let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
         let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
-        let endpoints = std::mem::take(&mut features.routes);
+        let endpoints = std::mem::take(&mut features.routes).merge(http::snapshots::routes(&broker));
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
         let _ = v1.set(http::v1(routes));
         tokio::spawn(reload::follow(current, drain.clone()));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use krocket_broker::Settings;
 use krocket_broker::config::logger::Loggers;
-use krocket_broker::log::LogConfig;
+use krocket_broker::log::{DiskLimits, LogConfig};
 use krocket_config::rules::Rules;
 use krocket_config::{Config, ConfigError, Fault, Loaded};
 use krocket_filter::{Expression, FilterError};
@@ -40,6 +40,7 @@ fn log(config: &Config) -> LogConfig {
     let defaults = LogConfig::default();
     LogConfig {
         recent_bytes: log.recent_bytes as usize,
+        disk: DiskLimits { min_free_bytes: log.min_free_bytes, max_bytes: log.max_bytes },
         store: krocket_store::Options {
             segment_bytes: log.segment_bytes,
             index_cache_bytes: log.index_cache_bytes as usize,
@@ -97,6 +98,11 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     let log = &loaded.config.log;
     if !((1 << 20)..=(2 << 30)).contains(&log.segment_bytes) {
         return Err(loaded.error("log", "segment_bytes", "`segment_bytes` must be from 1MiB to 2GiB"));
+    }
+    if log.max_bytes != 0 && log.max_bytes < 2 * log.segment_bytes {
+        let message =
+            "`max_bytes` must be 0 or at least twice `segment_bytes`: cleaning writes a new file before it removes one";
+        return Err(loaded.error("log", "max_bytes", message));
     }
     for (key, value) in [
         ("index_cache_bytes", log.index_cache_bytes),

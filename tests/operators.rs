@@ -210,3 +210,32 @@ async fn what_waits_for_a_retry_is_listed_by_page() {
     assert_eq!(all["items"].as_array().map(Vec::len), Some(2), "{all}");
     server.stop().await;
 }
+
+#[test]
+fn a_nearly_full_disk_refuses_producers_and_serves_everything_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let data = data.to_str().expect("text");
+    let run = |http: &str, arguments: &[&str]| {
+        krocket_testkit::process::run(KROCKET, &[arguments, &["--http", http]].concat())
+    };
+    let mut server = Process::serve(KROCKET, std::path::Path::new(data));
+    let (_, http) = server.wait_until_ready();
+    assert_eq!(run(&http.to_string(), &["message", "send", "orders", "there was room"]).0, Some(0));
+    server.signal(rustix::process::Signal::TERM);
+    server.wait();
+
+    let config = folder.path().join("krocket.toml");
+    std::fs::write(&config, "[log]\nmin_free_bytes = \"1000000GiB\"\n").expect("written");
+    let config = config.to_str().expect("text");
+    let arguments = ["--config", config, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", data];
+    let mut server = Process::start(KROCKET, &[&["serve"], &arguments[..]].concat());
+    let (_, http) = server.wait_until_ready();
+    let http = http.to_string();
+    let (code, _, stderr) = run(&http, &["message", "send", "orders", "there is none"]);
+    assert!(code == Some(1) && stderr.contains("log.min_free_bytes"), "{stderr}");
+    let (code, stdout, _) = run(&http, &["message", "show", "orders:0:0"]);
+    assert!(code == Some(0) && stdout.contains("there was room"), "{stdout}");
+    let metrics = ureq::get(format!("http://{http}/metrics")).call().expect("answers").into_body().read_to_string();
+    assert!(metrics.expect("text").contains("krocket_disk_low 1"));
+}

@@ -126,6 +126,13 @@ pub struct Log {
     /// The index is written to disk after so many bytes of log: what a start after a crash reads again at most.
     #[serde(with = "units::size")]
     pub index_flush_bytes: u64,
+    /// Producers are refused (KAFKA_STORAGE_ERROR) while the data folder's file system has less than this free, so that
+    /// deliveries and deletions can still be written; 0 for never.
+    #[serde(with = "units::size")]
+    pub min_free_bytes: u64,
+    /// Producers are refused while log and index hold more than this; 0 for no limit.
+    #[serde(with = "units::size")]
+    pub max_bytes: u64,
 }
 
 impl Default for Log {
@@ -136,6 +143,8 @@ impl Default for Log {
             index_cache_bytes: 32 << 20,
             index_memtable_bytes: 16 << 20,
             index_flush_bytes: 512 << 20,
+            min_free_bytes: 128 << 20,
+            max_bytes: 0,
         }
     }
 }

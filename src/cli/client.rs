@@ -1,5 +1,6 @@
 //! The HTTP API's client.
 
+use std::io::Read;
 use std::time::Duration;
 
 use clap::Args;
@@ -76,6 +77,17 @@ impl Remote {
         let request = self.agent().get(self.url(path)?);
         let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
         self.answer(request.call())
+    }
+
+    /// Asks for bytes, to be read as they come.
+    pub(super) fn read(&self, path: &str, query: &Query) -> Result<Box<dyn Read>, Failure> {
+        let request = self.agent().get(self.url(path)?);
+        let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
+        let response = request.call();
+        match response {
+            Ok(response) if response.status().is_success() => Ok(Box::new(response.into_body().into_reader())),
+            other => self.answer(other).map(|_| -> Box<dyn Read> { Box::new(std::io::empty()) }),
+        }
     }
 
     /// Has something done.

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
 use super::client::{Paging, Remote, path};
-use super::time::{Moment, moment};
 use crate::exit::Failure;
+use crate::time::{Moment, moment};
 
 #[derive(Args)]
 pub(super) struct Dlq {

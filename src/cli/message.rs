@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::client::{Paging, Remote, path};
-use super::time::{Moment, duration_ms, moment};
 use crate::exit::Failure;
+use crate::time::{Moment, duration_ms, moment};
 
 #[derive(Args)]
 pub(super) struct Message {

@@ -1,7 +1,9 @@
 //! The command line: the server, and a client of its HTTP API.
 
+mod backup;
 mod client;
 mod dlq;
+mod dump;
 mod group;
 mod lookup;
 mod message;
@@ -9,9 +11,9 @@ mod retry;
 mod schedule;
 mod serve;
 mod table;
-mod time;
 mod topic;
 mod txn;
+mod verify;
 mod view;
 
 use std::io::Write;
@@ -60,6 +62,14 @@ enum Command {
     Topic(topic::Topic),
     /// The look-up index.
     Lookup(lookup::Lookup),
+    /// Backups of a running krocket: take, list, check and prune them.
+    Backup(backup::Backup),
+    /// Fill an empty data folder from a backup.
+    Restore(backup::Restore),
+    /// Read a stopped krocket's log and index and say what is wrong.
+    Verify(verify::Verify),
+    /// Print what a segment file of the log holds.
+    Dump(dump::Dump),
     /// Print the version.
     Version,
 }
@@ -85,6 +95,10 @@ pub fn main() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::Topic(command) => command.run(),
         Command::Lookup(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Verify(command) => command.run(),
+        Command::Dump(command) => command.run(),
         Command::Version => {
             say(&format!("krocket {}", env!("CARGO_PKG_VERSION")));
             Ok(())

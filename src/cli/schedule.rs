@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::{Paging, Remote, path};
-use super::time::{Moment, moment};
 use crate::exit::Failure;
+use crate::time::{Moment, moment};
 
 #[derive(Args)]
 pub(super) struct Schedule {
@@ -79,7 +79,7 @@ impl Schedule {
             }
             Command::Reschedule { id, at } => {
                 let answer = remote.post(&path(&["scheduled", &id, "reschedule"]), &json!({"deliver_ms": at.0}))?;
-                remote.done(&answer, &format!("{id} is due at {}", super::time::show(at.0)));
+                remote.done(&answer, &format!("{id} is due at {}", crate::time::show(at.0)));
             }
             Command::Fire { id } => {
                 let answer = remote.post(&path(&["scheduled", &id, "fire"]), &json!({}))?;

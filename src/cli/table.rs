@@ -3,7 +3,7 @@
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Map, Value};
 
-use super::time;
+use crate::time;
 
 /// Longest cell in a list, characters; `show` and `--json` have all of it.
 const MAX_CELL: usize = 60;

@@ -6,6 +6,7 @@ pub mod health;
 pub mod kafka;
 pub mod messages;
 pub mod openapi;
+pub mod snapshots;
 pub mod topics;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod error;
 mod frame;
 pub mod fs;
 mod index;
+mod inspect;
 mod lock;
 mod op;
 mod reader;
@@ -22,6 +23,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod shared;
+mod snapshot;
 mod syncer;
 #[cfg(test)]
 mod tests;
@@ -34,10 +36,12 @@ pub use cleaner::{Cleaned, Cleaner, SegmentStats, Victim};
 pub use error::{AppendError, BoxError, IndexError, LogFailed, ReadError, StoreError};
 pub use frame::{Frame, FrameBuilder, FrameError, NewBatch};
 pub use index::{BatchRow, Batches, Index, IndexStats, Rows, Scan};
+pub use inspect::{Found, Inspection, Lost, Verdict, distrust_index, walk};
 pub use lock::FORMAT_VERSION;
 pub use op::{BatchOp, Location, Op, Position, REPLACEMENT};
 pub use reader::LogReader;
 pub use recovery::{Apply, Damage, FrameAt, RecoveryReport};
+pub use snapshot::{Restoring, Snapshot, SnapshotFile};
 pub use syncer::Syncer;
 
 /// How the store uses disk and memory.

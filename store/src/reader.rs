@@ -12,7 +12,7 @@ use crate::shared::Shared;
 /// Hands out slices of the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl LogReader {

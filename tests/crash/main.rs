@@ -7,6 +7,7 @@
 
 #![allow(clippy::print_stdout)]
 
+mod backup;
 mod member;
 mod producer;
 mod reader;
@@ -129,14 +130,7 @@ async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&P
     let (state, world) = watch::channel(State::Down);
     let (mut server, mut address) = start(folder);
     create_topics(address).await;
-    let mut clients = JoinSet::new();
-    for (id, (acks, idempotent)) in PRODUCERS.into_iter().enumerate() {
-        let producer = Producer::new(id as u32, acks, idempotent, rng.random(), history.clone());
-        clients.spawn(producer.run(World(world.clone())));
-    }
-    for _ in 0..MEMBERS {
-        clients.spawn(Member::new(rng.random(), history.clone()).run(World(world.clone())));
-    }
+    let mut clients = clients(&mut rng, &history, &World(world));
     state.send_replace(State::Up(address));
     let mut total = Totals::default();
     for round in 1..=rounds {
@@ -196,6 +190,19 @@ async fn rounds_on(folder: &Path, seed: u64, rounds: u32, while_down: impl Fn(&P
         }
     }
     Ok(total)
+}
+
+/// Producers and group members, at work as long as the world is.
+fn clients(rng: &mut StdRng, history: &Arc<History>, world: &World) -> JoinSet<()> {
+    let mut clients = JoinSet::new();
+    for (id, (acks, idempotent)) in PRODUCERS.into_iter().enumerate() {
+        let producer = Producer::new(id as u32, acks, idempotent, rng.random(), history.clone());
+        clients.spawn(producer.run(world.clone()));
+    }
+    for _ in 0..MEMBERS {
+        clients.spawn(Member::new(rng.random(), history.clone()).run(world.clone()));
+    }
+    clients
 }
 
 fn start(folder: &Path) -> (Process, SocketAddr) {

@@ -174,6 +174,9 @@ fn start_partition(broker: &Broker, asked: &Asked, topic: &Topic, data: ProduceP
     let now_ms = broker.log.clock().now_ms();
     let sent = data.notes.sent.unwrap_or(data.records.len());
     let (batch, header) = check(asked, data.records, sent, &config, now_ms)?;
+    if !asked.internal {
+        broker.log.admit(batch.len()).map_err(|error| Refusal::new(error.code(), error.message))?;
+    }
     let appending = if header.is_transactional() {
         let named = || Named { topic: topic.name.clone(), index: data.index, partition: partition.clone() };
         let append = || {

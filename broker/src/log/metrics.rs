@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, exponential_buckets, register_histogram, register_int_counter};
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntGauge, exponential_buckets, register_histogram, register_int_counter,
+    register_int_gauge,
+};
 
 /// The log's metrics; one set per process.
 pub(super) struct Metrics {
@@ -15,10 +18,13 @@ pub(super) struct Metrics {
     pub(super) append_errors: IntCounter,
     pub(super) expired_bytes: IntCounter,
     pub(super) compacted_bytes: IntCounter,
+    pub(super) disk_free_bytes: IntGauge,
+    pub(super) disk_low: IntGauge,
 }
 
 pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
     let counter = |name, help| register_int_counter!(name, help).expect("metric names are unique");
+    let gauge = |name, help| register_int_gauge!(name, help).expect("metric names are unique");
     let histogram = |name, help, buckets| {
         register_histogram!(HistogramOpts::new(name, help).buckets(buckets)).expect("metric names are unique")
     };
@@ -37,5 +43,10 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         append_errors: counter("krocket_log_append_errors_total", "Groups that could not be written"),
         expired_bytes: counter("krocket_log_expired_bytes_total", "Bytes of batches that retention removed"),
         compacted_bytes: counter("krocket_log_compacted_bytes_total", "Bytes that compaction saved"),
+        disk_free_bytes: gauge(
+            "krocket_disk_free_bytes",
+            "Bytes free on the data folder's file system when last looked at",
+        ),
+        disk_low: gauge("krocket_disk_low", "1 while producers are refused because the disk is nearly full"),
     }
 });

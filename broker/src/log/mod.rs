@@ -6,6 +6,7 @@
 mod append;
 mod clock;
 mod compaction;
+mod disk;
 mod end_txn;
 mod error;
 mod housekeeping;
@@ -48,6 +49,7 @@ use tokio::sync::oneshot;
 
 pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
 pub use clock::Clock;
+pub use disk::DiskLimits;
 pub use end_txn::EndTxn;
 pub use error::{AppendError, StorageError};
 pub use partition::{Partition, PartitionId};
@@ -81,6 +83,8 @@ pub struct LogConfig {
     pub recent_batches: usize,
     /// producer.id.expiration.ms: how long an idle producer's sequences are remembered.
     pub producer_expiration_ms: i64,
+    /// When producers are refused because the disk fills up.
+    pub disk: DiskLimits,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -92,6 +96,7 @@ impl Default for LogConfig {
             recent_bytes: 32 << 20,
             recent_batches: 64 << 10,
             producer_expiration_ms: 24 * 3600 * 1000,
+            disk: DiskLimits::default(),
             clock: Clock::System,
         }
     }
@@ -122,6 +127,7 @@ struct Shared {
     /// Woken when a batch was appended that is to be indexed.
     work: tokio::sync::Notify,
     cleaner: Cleaner,
+    disk: disk::Disk,
     stopping: Stopping,
     clock: Clock,
     config: LogConfig,
@@ -144,6 +150,7 @@ impl Log {
             failed: OnceLock::new(),
             work: tokio::sync::Notify::new(),
             cleaner: opened.cleaner,
+            disk: disk::Disk::new(dir, config.disk),
             stopping: Stopping::default(),
             clock: config.clock.clone(),
             config,
@@ -180,6 +187,17 @@ impl Log {
     /// The partition of this id; one that was never written to is empty.
     pub fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, StorageError> {
         self.0.partition(id)
+    }
+
+    /// Counts bytes of a producer against the disk's room; an error, which may pass, while it is nearly full. What
+    /// krocket itself writes is not asked: deletions free space.
+    pub fn admit(&self, bytes: usize) -> Result<(), StorageError> {
+        self.0.disk.admit(bytes)
+    }
+
+    /// Makes everything durable and takes hold of the log's files.
+    pub fn snapshot(&self) -> Result<krocket_store::Snapshot, krocket_store::StoreError> {
+        self.0.reader.snapshot()
     }
 
     /// Appends a batch. It is queued when this is called, not when the outcome is awaited: calls made one after the

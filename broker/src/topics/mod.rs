@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 pub use change::{Change, Edit, NewTopic};
-pub use record::RecordError;
+pub use record::{RecordError, partitions_of};
 
 pub use crate::config::TopicConfig;
 use crate::config::{Configs, InvalidConfig, Layers};

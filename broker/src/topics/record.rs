@@ -59,6 +59,11 @@ pub enum RecordError {
     Format(u32),
 }
 
+/// The partitions of a stored topic, in index order; nothing where the row is none that this version reads.
+pub fn partitions_of(row: &[u8]) -> Vec<PartitionId> {
+    TopicRecord::decode(row).map(|record| record.partitions().collect()).unwrap_or_default()
+}
+
 fn check_format(format: u32) -> Result<(), RecordError> {
     if format == FORMAT { Ok(()) } else { Err(RecordError::Format(format)) }
 }

@@ -46,6 +46,13 @@ impl Database {
         Ok(Database { db, distrust: Self::distrust_path(dir) })
     }
 
+    /// Opens what is there without changing it.
+    pub(crate) fn open_read_only(dir: &Path, memory: Memory) -> Result<Self, rocksdb::Error> {
+        let families = options::column_families(memory);
+        let db = DB::open_cf_descriptors_read_only(&options::database(memory), dir, families, false)?;
+        Ok(Database { db, distrust: Self::distrust_path(dir) })
+    }
+
     pub(crate) fn distrust_path(dir: &Path) -> PathBuf {
         dir.with_extension("distrusted")
     }
@@ -157,6 +164,11 @@ impl Index {
     /// Keys and values of a derived table from `start` on, ascending.
     pub fn scan_derived_from(&self, table: u8, start: &[u8]) -> Scan<'_> {
         Scan::new(self, DERIVED, table, &[], start)
+    }
+
+    /// How many rows there are whose truth is in the log. `visit` sees those of batches, with their partitions.
+    pub(crate) fn count_rows(&self, visit: &mut dyn FnMut(u32, &BatchRow)) -> Result<u64, IndexError> {
+        scan::count_rows(self, visit)
     }
 
     /// Makes everything committed durable, the log first: an index ahead of its log has to be rebuilt.

@@ -2,7 +2,7 @@
 
 use rocksdb::{DB, DBRawIteratorWithThreadMode, ReadOptions};
 
-use super::options::BATCHES;
+use super::options::{BATCHES, TABLES};
 use super::{BatchRow, Index, batch_key, parse_batch_key, position_of, table_key};
 use crate::error::IndexError;
 use crate::op::Position;
@@ -49,6 +49,27 @@ pub(super) fn last_up_to(index: &Index, partition: u32, offset: i64) -> Result<O
         Some(_) => Ok(None),
         None => index.checked(raw.status()).map(|()| None),
     }
+}
+
+/// Every row of the log's families.
+pub(super) fn count_rows(index: &Index, visit: &mut dyn FnMut(u32, &BatchRow)) -> Result<u64, IndexError> {
+    let mut count = 0;
+    let mut raw = index.inner.db.raw_iterator_cf(index.family(BATCHES));
+    raw.seek_to_first();
+    while let Some((partition, row)) = current(&raw) {
+        visit(partition, &row?);
+        count += 1;
+        raw.next();
+    }
+    index.checked(raw.status())?;
+    let mut raw = index.inner.db.raw_iterator_cf(index.family(TABLES));
+    raw.seek_to_first();
+    while raw.valid() {
+        count += 1;
+        raw.next();
+    }
+    index.checked(raw.status())?;
+    Ok(count)
 }
 
 fn current(raw: &DBRawIteratorWithThreadMode<'_, DB>) -> Option<(u32, Result<BatchRow, IndexError>)> {

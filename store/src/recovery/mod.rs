@@ -22,6 +22,7 @@ use crate::lock::{Format, Lock};
 use crate::op::{Op, Position};
 use crate::segment::{SEGMENT_HEADER_LEN, Segment, Segments};
 use crate::shared::{Progress, Shared};
+use crate::snapshot;
 use crate::syncer::Syncer;
 
 /// Where a replayed frame is in the log.
@@ -84,6 +85,7 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
     let (log_dir, index_dir) = (data.join("log"), data.join("index"));
     fs::create_dir_all(&log_dir).map_err(StoreError::io("create", &log_dir))?;
     let lock = Lock::acquire(data)?;
+    snapshot::check_finished(data)?;
     let format = Format::read(data)?;
     let mut found = files::list(&log_dir, options, &mut report)?;
     let log_id = match format.map(|format| format.log_id).or_else(|| found.iter().find_map(|found| found.log_id)) {

@@ -8,10 +8,10 @@ const DAY_MS: i64 = 86_400_000;
 
 /// A time, epoch ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Moment(pub(super) i64);
+pub(crate) struct Moment(pub(crate) i64);
 
 /// For clap.
-pub(super) fn moment(text: &str) -> Result<Moment, String> {
+pub(crate) fn moment(text: &str) -> Result<Moment, String> {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
     moment_at(text, now_ms).ok_or_else(|| {
         "expected a time such as 2026-11-21T06:00:00Z, 10m (from now), -1h (ago) or milliseconds since 1970".to_owned()
@@ -19,7 +19,7 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
 }
 
 /// For clap: a duration as ms.
-pub(super) fn duration_ms(text: &str) -> Result<i64, String> {
+pub(crate) fn duration_ms(text: &str) -> Result<i64, String> {
     let duration = parse_duration(text).and_then(|duration| i64::try_from(duration.as_millis()).ok());
     duration.ok_or_else(|| "expected a duration such as 500ms, 30s, 10m, 1h or 7d".to_owned())
 }
@@ -63,7 +63,7 @@ fn calendar(text: &str) -> Option<i64> {
 }
 
 /// As RFC 3339, UTC.
-pub(super) fn show(ms: i64) -> String {
+pub(crate) fn show(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));
     let of_day = ms.rem_euclid(DAY_MS);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1000 % 60);
