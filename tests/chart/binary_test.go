@@ -91,15 +91,17 @@ func TestBinaryLoads(t *testing.T) {
 // skipWithout leaves out what this binary has not.
 func skipWithout(t *testing.T, text string) {
 	t.Helper()
-	for section, sample := range map[string]string{
+	for key, sample := range map[string]string{
 		"[[listeners]]": "[[listeners]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\n",
-		"[security]":    "[security]\nsuper_users = [\"User:a\"]\n",
+		"sasl = [":      "[[listeners]]\nname = \"a\"\nlisten = \"127.0.0.1:0\"\nsasl = [\"SCRAM-SHA-512\"]\n[security]\nusers_file = \"/etc/krocket/users/users.toml\"\n",
+		"super_users":   "[security]\nsuper_users = [\"User:a\"]\n",
+		"tokens_file":   "[http]\ntokens_file = \"/etc/krocket/http/tokens.toml\"\n",
 	} {
-		if !strings.Contains(text, section) {
+		if !strings.Contains(text, key) {
 			continue
 		}
 		if out, err := exec.Command(binary(t), "check-config", place(t, sample)).CombinedOutput(); err != nil {
-			t.Skipf("this krocket has no %s: %s", section, out)
+			t.Skipf("this krocket has no %s: %s", key, out)
 		}
 	}
 }
@@ -107,18 +109,30 @@ func skipWithout(t *testing.T, text string) {
 // server is a krocket that runs with a rendered file.
 type server struct {
 	kafka, http string
+	listeners   map[string]string // addresses by name
 	file        string
 	process     *exec.Cmd
 }
 
 var ready = regexp.MustCompile(`krocket is ready.*kafka"?[=:]"?([0-9.]+:[0-9]+).*http"?[=:]"?([0-9.]+:[0-9]+)`)
 
+// The line of one listener.
+var listening = regexp.MustCompile(`listening.*name="?([a-z]+)"?.*address=([0-9.]+:[0-9]+)`)
+
+// Where a rendered file has the listeners of `[[listeners]]`.
+var anyPort = regexp.MustCompile(`listen = "0\.0\.0\.0:[0-9]+"`)
+
 // start runs `krocket serve` as the container does; ports and the data folder are this machine's.
 func start(t *testing.T, file string) *server {
 	t.Helper()
 	process := exec.Command(binary(t), "serve", "--config", file)
-	process.Env = append(os.Environ(), "KROCKET__SERVER__LISTEN=127.0.0.1:0", "KROCKET__SERVER__HTTP=127.0.0.1:0",
+	process.Env = append(os.Environ(), "KROCKET__SERVER__HTTP=127.0.0.1:0",
 		"KROCKET__SERVER__DATA_DIR="+filepath.Join(t.TempDir(), "data"), "KROCKET__LOGGING__FORMAT=text", "KROCKET__LOGGING__FILTER=info")
+	if text, err := os.ReadFile(file); err != nil {
+		t.Fatal(err)
+	} else if !strings.Contains(string(text), "[[listeners]]") {
+		process.Env = append(process.Env, "KROCKET__SERVER__LISTEN=127.0.0.1:0")
+	}
 	stderr, err := process.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +156,7 @@ func start(t *testing.T, file string) *server {
 			t.Errorf("krocket ended with %v", err)
 		}
 	})
-	started := &server{file: file, process: process}
+	started := &server{file: file, process: process, listeners: map[string]string{}}
 	var seen []string
 	timeout := time.After(30 * time.Second)
 	for {
@@ -152,6 +166,9 @@ func start(t *testing.T, file string) *server {
 				t.Fatalf("krocket ended:\n%s", strings.Join(seen, "\n"))
 			}
 			seen = append(seen, line)
+			if found := listening.FindStringSubmatch(line); found != nil {
+				started.listeners[found[1]] = found[2]
+			}
 			if found := ready.FindStringSubmatch(line); found != nil {
 				started.kafka, started.http = found[1], found[2]
 				return started
@@ -179,23 +196,32 @@ func (s *server) get(t *testing.T, path string) (int, string) {
 // advertised is where a client that comes to this address is told to go.
 func advertised(t *testing.T, address string, options ...kgo.Opt) string {
 	t.Helper()
-	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(address))...)
+	told, err := ask(t, address, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return told
+}
+
+func ask(t *testing.T, address string, options ...kgo.Opt) (string, error) {
+	t.Helper()
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(address), kgo.RequestRetries(0))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	context, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	context, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	request := kmsg.NewMetadataRequest()
 	response, err := client.SeedBrokers()[0].Request(context, &request)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	brokers := response.(*kmsg.MetadataResponse).Brokers
 	if len(brokers) != 1 {
 		t.Fatalf("%d brokers", len(brokers))
 	}
-	return net.JoinHostPort(brokers[0].Host, fmt.Sprint(brokers[0].Port))
+	return net.JoinHostPort(brokers[0].Host, fmt.Sprint(brokers[0].Port)), nil
 }
 
 // TestBinaryServes: with the rendered file krocket gets ready, and tells clients the pod's name.

@@ -18,6 +18,8 @@ import (
 
 const usersFile = "admin = \"admin-secret\"\nalice = \"alice-secret\"\n"
 
+const tokensFile = "0123456789abcdef0123 = \"User:admin\"\n"
+
 // secret is the content of a Secret's key, told by the name that the value files give it.
 func secret(t *testing.T, path string) []byte {
 	t.Helper()
@@ -25,6 +27,10 @@ func secret(t *testing.T, path string) []byte {
 	switch name := filepath.Base(path); {
 	case strings.HasSuffix(filepath.Dir(path), "/users"):
 		return []byte(usersFile)
+	case strings.HasSuffix(filepath.Dir(path), "/http"):
+		return []byte(tokensFile)
+	case name == "jwks.json":
+		return []byte(`{"keys": []}`)
 	case name == "ca.crt":
 		return certificates.ca
 	case name == "tls.crt" || name == "server.pem":

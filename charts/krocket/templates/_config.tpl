@@ -40,6 +40,10 @@
 {{- $_ := set $security "users_file" (printf "/etc/krocket/users/%s" .Values.security.users.key) }}
 {{- end }}
 {{- if $security }}{{ $_ := set $sections "security" $security }}{{ end -}}
+{{- if .Values.security.httpTokens.existingSecret }}
+{{- $tokens := dict "tokens_file" (printf "/etc/krocket/http/%s" .Values.security.httpTokens.key) }}
+{{- $_ := set $sections "http" (merge $tokens (default dict .Values.config.http)) }}
+{{- end -}}
 # Made by Helm. A change down to "While krocket runs" restarts the pod.
 {{- range $name, $table := $sections }}
 {{- if $table }}{{ include "krocket.toml.table" (dict "name" $name "table" $table) }}{{ end }}

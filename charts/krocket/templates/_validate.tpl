@@ -25,6 +25,9 @@
 {{- if and (has "PLAIN" $listener.sasl) (not $.Values.security.users.existingSecret) -}}
 {{- fail (printf "listeners.%s.sasl has PLAIN, but security.users.existingSecret is empty: name the Secret that has the users" $name) -}}
 {{- end -}}
+{{- if and (has "OAUTHBEARER" $listener.sasl) (not $.Values.existingConfigMap) (not (dig "security" "oauthbearer" dict $.Values.config)) -}}
+{{- fail (printf "listeners.%s.sasl has OAUTHBEARER, but config.security.oauthbearer is not set: say whose tokens are taken" $name) -}}
+{{- end -}}
 {{- if or (has "SCRAM-SHA-256" $listener.sasl) (has "SCRAM-SHA-512" $listener.sasl) }}{{ $scram = true }}{{ end -}}
 {{- if not $listener.sasl }}{{ $open = true }}{{ end -}}
 {{- end -}}
@@ -45,7 +48,7 @@
 {{- range $name, $table := .Values.config -}}
 {{- if not (kindIs "map" $table) }}{{ fail (printf "config.%s must be a table of keys" $name) }}{{ end -}}
 {{- end -}}
-{{- range $name, $keys := dict "server" (tuple "listen" "advertised" "http" "data_dir") "security" (tuple "super_users" "authorizer" "users_file") -}}
+{{- range $name, $keys := dict "server" (tuple "listen" "advertised" "http" "data_dir") "security" (tuple "super_users" "authorizer" "users_file") "http" (tuple "tokens_file") -}}
 {{- range $keys -}}
 {{- if hasKey (default dict (get $.Values.config $name)) . }}{{ fail (printf "config.%s.%s is made by the chart: see the values `listeners`, `security` and `persistence`" $name .) }}{{ end -}}
 {{- end -}}
