@@ -77,14 +77,18 @@ func TestBinaryLoads(t *testing.T) {
 			}
 			skipWithout(t, text)
 			loaded++
-			out, err := exec.Command(binary(t), "check-config", place(t, text)).CombinedOutput()
-			if err != nil {
-				t.Errorf("%v: %s\n%s", err, out, text)
-			}
+			load(t, text)
 		})
 	}
 	if loaded < 8 {
 		t.Errorf("only %d files were loaded", loaded)
+	}
+}
+
+func load(t *testing.T, text string) {
+	t.Helper()
+	if out, err := exec.Command(binary(t), "check-config", place(t, text)).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s\n%s", err, out, text)
 	}
 }
 
