@@ -15,6 +15,7 @@ mod cluster;
 mod dispatch;
 mod fetch_session;
 mod ledger;
+mod pattern;
 mod producer_ids;
 
 use std::path::Path;

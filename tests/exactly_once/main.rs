@@ -1,11 +1,13 @@
 //! K4 and exactly once under kill -9: transactions are seen whole or not at all, and a copier that reads, writes and
-//! commits its offsets in transactions copies each record once.
+//! commits its offsets in transactions copies each record once. `append` is the harder story: lists that many append to,
+//! under pauses and with producers that are fenced as well.
 //!
 //! `make test` runs a few rounds from a fixed seed; `make torture` runs `KROCKET_CRASH_ROUNDS` (200) from
 //! `KROCKET_CRASH_SEED` (random, printed). Twenty rounds share a data folder.
 
 #![allow(clippy::print_stdout)]
 
+mod append;
 mod client;
 mod copier;
 mod ledger;
@@ -31,8 +33,12 @@ use ledger::{Counts, Ledger};
 
 const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
 const QUICK_ROUNDS: u32 = 4;
+/// Its four rounds have most of what can happen.
+const QUICK_SEED: u64 = 5;
 const ROUNDS_PER_LIFE: u32 = 20;
 const WRITERS: u32 = 3;
+/// A transaction.timeout.ms that nothing here outlives.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 pub(crate) const PARTITIONS: i32 = 3;
 pub(crate) const SOURCE: &str = "source";
 pub(crate) const COPY: &str = "copy";
@@ -71,11 +77,25 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
 }
 
+/// How long to play, and with which dice.
+pub(crate) struct Plan {
+    pub(crate) rounds: u32,
+    pub(crate) seed: u64,
+    pub(crate) long: bool,
+}
+
+impl Plan {
+    pub(crate) fn read() -> Self {
+        let rounds = setting("KROCKET_CRASH_ROUNDS");
+        let long = rounds.is_some();
+        let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { QUICK_SEED });
+        Plan { rounds: rounds.unwrap_or(QUICK_ROUNDS.into()) as u32, seed, long }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_are_whole_and_copies_exact_under_kill_9() {
-    let rounds = setting("KROCKET_CRASH_ROUNDS").unwrap_or(QUICK_ROUNDS.into()) as u32;
-    let long = std::env::var_os("KROCKET_CRASH_ROUNDS").is_some();
-    let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { 1 });
+    let Plan { rounds, seed, .. } = Plan::read();
     println!("exactly once: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
     let start = Instant::now();
     let mut total = Counts::default();
@@ -95,7 +115,7 @@ async fn life(folder: &Path, seed: u64, rounds: u32) -> Counts {
     let ledger = Arc::new(Ledger::default());
     let (state, world) = watch::channel(State::Down);
     let (mut server, mut address) = start(folder);
-    create_topics(address).await;
+    create_topics(address, &[SOURCE, COPY]).await;
     let (mut writers, mut others) = (JoinSet::new(), JoinSet::new());
     for id in 0..WRITERS {
         writers.spawn(writer::run(id, rng.random(), ledger.clone(), World(world.clone())));
@@ -141,11 +161,12 @@ fn start(folder: &Path) -> (Process, SocketAddr) {
     (server, kafka)
 }
 
-async fn create_topics(address: SocketAddr) {
-    let new = |name| {
+async fn create_topics(address: SocketAddr, names: &[&'static str]) {
+    let new = |name: &&'static str| {
         CreatableTopic::default().with_name(topic(name)).with_num_partitions(PARTITIONS).with_replication_factor(1)
     };
-    let request = CreateTopicsRequest::default().with_topics(vec![new(SOURCE), new(COPY)]).with_timeout_ms(10_000);
+    let topics = names.iter().map(new).collect();
+    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000);
     let mut session = Session::connect(address).await.expect("the server is ready");
     let response = session.call(5, &request).await.expect("the server answers");
     assert!(response.topics.iter().all(|topic| topic.error_code == 0));

@@ -7,9 +7,9 @@ use krocket_testkit::session::Session;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::client::Producer;
+use crate::client::{Failure, Producer};
 use crate::ledger::{Ledger, Outcome, Txn, value};
-use crate::{PARTITIONS, SOURCE, WRITERS, World};
+use crate::{LONG, PARTITIONS, SOURCE, WRITERS, World};
 
 fn id(writer: u32) -> String {
     format!("writer-{writer}")
@@ -28,7 +28,7 @@ pub(crate) async fn run(writer: u32, seed: u64, ledger: Arc<Ledger>, mut world: 
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             continue;
         };
-        let Ok(mut producer) = Producer::init(session, &id(writer)).await else { continue };
+        let Ok(mut producer) = Producer::init(session, &id(writer), LONG).await else { continue };
         while !world.is_ending() {
             number += 1;
             if one(&mut producer, (writer, number), &mut rng, &ledger).await.is_err() {
@@ -56,12 +56,13 @@ async fn one(producer: &mut Producer, txn: Txn, rng: &mut StdRng, ledger: &Ledge
     // Until its end is asked for nobody may commit it: the next producer of the id aborts it.
     ledger.begin(txn, records.collect(), Outcome::Aborted);
     for (partition, values) in &batches {
-        producer.send(SOURCE, *partition, values).await?;
+        let records: Vec<_> = values.iter().map(|value| (None, value.clone())).collect();
+        producer.send(SOURCE, *partition, &records).await.map_err(Failure::lost)?;
     }
     if commit {
         ledger.settle(txn, Outcome::Doubtful);
     }
-    producer.end(commit).await?;
+    producer.end(commit).await.map_err(Failure::lost)?;
     if commit {
         ledger.settle(txn, Outcome::Committed);
     }
@@ -73,6 +74,6 @@ pub(crate) async fn abort_what_is_left(session: &mut Session) {
     let peer = session.peer();
     for writer in 0..WRITERS {
         let session = Session::connect(peer).await.expect("the server is ready");
-        Producer::init(session, &id(writer)).await.expect("the server answers");
+        Producer::init(session, &id(writer), LONG).await.expect("the server answers");
     }
 }

@@ -39,17 +39,24 @@ impl Flow {
 }
 
 async fn write(world: &World, session: &mut Session) {
+    for (partition, base_offset) in produce(session, world.partitions, 1).await {
+        world.ledger.wrote(partition, base_offset + 1);
+    }
+}
+
+/// So many records to each partition; gives the offsets of the first ones.
+pub(crate) async fn produce(session: &mut Session, partitions: i32, records: usize) -> Vec<(i32, i64)> {
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64;
     let mut builder = BatchBuilder::new(0, now_ms);
-    builder.push(0, now_ms, None, Some(b"record"), &[]);
+    for place in 0..records as i64 {
+        builder.push(place, now_ms, None, Some(b"record"), &[]);
+    }
     let batch = builder.finish(LastOffset::Keep).expect("no codec").expect("has a record");
     let data = |partition| PartitionProduceData::default().with_index(partition).with_records(Some(batch.clone()));
-    let data =
-        TopicProduceData::default().with_name(topic()).with_partition_data((0..world.partitions).map(data).collect());
+    let data = TopicProduceData::default().with_name(topic()).with_partition_data((0..partitions).map(data).collect());
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(60_000).with_topic_data(vec![data]);
     let response = session.call(9, &request).await.expect("an answer");
-    for partition in &response.responses[0].partition_responses {
-        assert_eq!(partition.error_code, 0, "Produce");
-        world.ledger.wrote(partition.index, partition.base_offset + 1);
-    }
+    let partitions = &response.responses[0].partition_responses;
+    partitions.iter().for_each(|partition| assert_eq!(partition.error_code, 0, "Produce"));
+    partitions.iter().map(|partition| (partition.index, partition.base_offset)).collect()
 }

@@ -10,6 +10,7 @@ mod consumer;
 mod flow;
 mod ledger;
 mod reader;
+mod share;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -90,6 +91,14 @@ fn size() -> usize {
     size.map_or(100, |text| text.parse().unwrap_or_else(|_| panic!("not a number: {text}")))
 }
 
+async fn create(session: &mut Session, partitions: i32) -> Uuid {
+    let topic = CreatableTopic::default().with_name(topic()).with_num_partitions(partitions).with_replication_factor(1);
+    let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(60_000);
+    let response = session.call(7, &request).await.expect("an answer");
+    assert_eq!(response.topics[0].error_code, 0, "CreateTopics");
+    response.topics[0].topic_id
+}
+
 impl Group {
     async fn start(name: &str) -> Self {
         let partitions = size() as i32;
@@ -106,16 +115,11 @@ impl Group {
             set("group.consumer.session.timeout.ms", session);
         })
         .await;
-        let mut session_of_test = Session::connect(krocket.kafka).await.expect("connects");
-        let created =
-            CreatableTopic::default().with_name(topic()).with_num_partitions(partitions).with_replication_factor(1);
-        let request = CreateTopicsRequest::default().with_topics(vec![created]).with_timeout_ms(60_000);
-        let response = session_of_test.call(7, &request).await.expect("an answer");
-        assert_eq!(response.topics[0].error_code, 0, "CreateTopics");
+        let topic_id = create(&mut Session::connect(krocket.kafka).await.expect("connects"), partitions).await;
         let world = Arc::new(World {
             address: krocket.kafka,
             group: name.to_owned(),
-            topic_id: response.topics[0].topic_id,
+            topic_id,
             partitions,
             interval,
             session,

@@ -4,9 +4,9 @@ use kafka_protocol::messages::list_transactions_response::TransactionState;
 use kafka_protocol::messages::{ListTransactionsRequest, ListTransactionsResponse, ProducerId, TransactionalId};
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::Head;
-use regex::Regex;
 
 use crate::Broker;
+use crate::pattern;
 use crate::txn::View;
 
 /// Kafka's names of states (`TransactionState`).
@@ -25,7 +25,7 @@ const STATES: [&str; 8] = [
 pub(crate) async fn handle(broker: &Broker, _head: Head, request: ListTransactionsRequest) -> ListTransactionsResponse {
     let pattern = match request.transactional_id_pattern.as_deref().filter(|pattern| !pattern.is_empty()) {
         None => None,
-        Some(pattern) => match Regex::new(&format!("^(?:{pattern})$")) {
+        Some(pattern) => match pattern::whole(pattern) {
             Ok(pattern) => Some(pattern),
             Err(_) => {
                 let code = ErrorCode::InvalidRegularExpression.code();

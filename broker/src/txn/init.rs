@@ -62,7 +62,8 @@ impl Transactions {
             let Some(next) = txn.producer.next().or(fresh) else { return Err(ErrorCode::ConcurrentTransactions) };
             txn.timeout_ms = timeout_ms;
             txn.used_ms = self.now_ms();
-            let ended = if txn.open.is_some() { Ended::Aborted } else { txn.ended };
+            // What is open is aborted; Kafka calls the state Empty after either.
+            let ended = Ended::Never;
             let marker_epoch = txn.producer.epoch.saturating_add(1);
             let previous = asks.map(|_| txn.producer);
             self.start_end(id, &entry, &mut txn, Ending { marker_epoch, next, previous, ended })

@@ -280,6 +280,9 @@ async fn what_outlives_its_timeout_is_aborted_and_its_producer_fenced() {
     .expect("aborted");
     assert_eq!(end(&broker, 5, producer, true).await, Err(ErrorCode::ProducerFenced));
     assert_eq!(committed(&broker, &a, 0).await, (vec![], 2));
+    let next = start(&broker).await;
+    assert_eq!(state().await, "Empty", "nothing has ended since the producer began");
+    assert_eq!(end(&broker, 3, next, false).await, Err(ErrorCode::InvalidTxnState));
 }
 
 #[tokio::test]

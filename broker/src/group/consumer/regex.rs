@@ -6,19 +6,17 @@ use krocket_protocol::ErrorCode;
 use regex::Regex;
 
 use crate::group::error::Refusal;
+use crate::pattern;
 
-/// Compiles a client's expression. It has to match the whole name, as RE2J's `matches` does.
+/// Compiles a client's expression. It has to match the whole name.
 pub(super) fn compile(regex: &str) -> Result<Regex, Refusal> {
-    // Checked alone first: `a)(b` must not become valid by what is put round it.
-    let refuse = |error: regex::Error| {
+    pattern::whole(regex).map_err(|error| {
         let why = error.to_string().replace('\n', " ");
         Refusal::new(
             ErrorCode::InvalidRegularExpression,
             format!("SubscribedTopicRegex `{regex}` is not a valid regular expression: {why}."),
         )
-    };
-    Regex::new(regex).map_err(refuse)?;
-    Regex::new(&format!("^(?:{regex})$")).map_err(refuse)
+    })
 }
 
 /// The topics that an expression matches. One that does not compile matches none: it was checked when it came.

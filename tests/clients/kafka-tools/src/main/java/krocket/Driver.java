@@ -1,5 +1,8 @@
 package krocket;
 
+import static krocket.Check.has;
+import static krocket.Check.hasNot;
+
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Instant;
@@ -34,21 +37,12 @@ public final class Driver {
         cases.put("offsets", this::offsets);
         cases.put("log-dirs", this::logDirs);
         cases.put("producers", this::producers);
-    }
-
-    private static void has(String text, String... parts) {
-        String flat = text.replaceAll("\\s+", " ");
-        for (String part : parts) {
-            if (!flat.contains(part)) {
-                throw new AssertionError("no \"" + part + "\" in: " + flat.substring(0, Math.min(200, flat.length())));
-            }
-        }
-    }
-
-    private static void hasNot(String text, String part) {
-        if (text.contains(part)) {
-            throw new AssertionError("\"" + part + "\" in: " + text.strip());
-        }
+        Transactions transactions = new Transactions(BOOTSTRAP, PREFIX);
+        cases.put("copier", () -> transactions.copier(topic("copied", 2), topic("copy", 2)));
+        cases.put("transaction-states", () -> transactions.states(topic("states", 1)));
+        cases.put("transaction-abandoned", () -> transactions.abandoned(topic("abandoned", 1)));
+        cases.put("verifiable-share", () -> Share.verifiable(filled("verifiable-share"), PREFIX + ".verifiable-share"));
+        cases.put("share-groups", () -> Share.groups(filled("share-groups"), PREFIX + ".share-groups"));
     }
 
     private static String topic(String name, int partitions) throws Exception {
@@ -61,6 +55,13 @@ public final class Driver {
         for (int n = 0; n < 100 && offsetLines(topic) < partitions; n++) {
             Thread.sleep(50);
         }
+        return topic;
+    }
+
+    /** With 500 records in one partition. */
+    private static String filled(String name) throws Exception {
+        String topic = topic(name, 1);
+        produce(topic, 500);
         return topic;
     }
 
@@ -177,11 +178,8 @@ public final class Driver {
 
     private void verifiable() throws Exception {
         String topic = topic("verifiable", 2);
-        // It flushes and reports in a hook of the process, which does not end here.
         Tool.run("VerifiableProducer", "--topic", topic, "--max-messages", "500", "--acks", "-1");
-        for (int n = 0; n < 100 && end(topic) < 500; n++) {
-            Thread.sleep(50);
-        }
+        awaitEnd(topic, 500);
         for (String protocol : List.of("classic", "consumer")) {
             has(Tool.run("VerifiableConsumer", "--topic", topic, "--group-id", PREFIX + ".verifiable-" + protocol,
                 "--group-protocol", protocol, "--max-messages", "500", "--reset-policy", "earliest"),
@@ -251,6 +249,14 @@ public final class Driver {
             .mapToInt(line -> Integer.parseInt(line.split(":")[2])).sum();
     }
 
+    /** VerifiableProducer flushes and reports in a hook of the process, which does not end here. */
+    static void awaitEnd(String topic, int records) throws Exception {
+        for (int n = 0; n < 200 && end(topic) < records; n++) {
+            Thread.sleep(50);
+        }
+        Check.that(end(topic) == records, topic + " has " + end(topic) + " records");
+    }
+
     private void logDirs() throws Exception {
         String topic = topic("log-dirs", 1);
         produce(topic, 10);
@@ -270,7 +276,7 @@ public final class Driver {
         }
     }
 
-    private static String[] with(String[] base, String... more) {
+    static String[] with(String[] base, String... more) {
         List<String> all = new ArrayList<>(List.of(base));
         all.addAll(List.of(more));
         return all.toArray(String[]::new);
