@@ -3,6 +3,7 @@ package chart
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -80,7 +81,7 @@ func TestBinaryLoads(t *testing.T) {
 			load(t, text)
 		})
 	}
-	if loaded < 8 {
+	if loaded < 8 && flag.Lookup("test.run").Value.String() == "" {
 		t.Errorf("only %d files were loaded", loaded)
 	}
 }

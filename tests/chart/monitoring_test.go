@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"sigs.k8s.io/yaml"
@@ -198,4 +200,30 @@ func anyHas(names map[string]map[string]bool, node parser.Node, label string) bo
 		return nil
 	})
 	return found
+}
+
+// TestRules: Prometheus reads the rules of the chart's PrometheusRule, their templates included.
+func TestRules(t *testing.T) {
+	for _, document := range documents(mustRender(t, "monitoring")) {
+		if parse(t, document).Kind != "PrometheusRule" {
+			continue
+		}
+		var object struct{ Spec any }
+		if err := yaml.Unmarshal([]byte(document), &object); err != nil {
+			t.Fatal(err)
+		}
+		text, err := yaml.Marshal(object.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		groups, errs := rulefmt.Parse(text, false, model.UTF8Validation)
+		for _, err := range errs {
+			t.Error(err)
+		}
+		if groups == nil || len(groups.Groups) != 2 {
+			t.Errorf("not the chart's group and the user's: %v", groups)
+		}
+		return
+	}
+	t.Error("no PrometheusRule")
 }
