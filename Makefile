@@ -38,7 +38,7 @@ docs-examples: build ## every example of the READMEs, as printed; EXAMPLES="--on
 frameworks: build ## Kafka Streams, Connect, Flink and Spring Kafka; FRAMEWORKS="--only streams" narrows it
 	tests/clients/frameworks/run $(FRAMEWORKS)
 
-torture: setup ## kill -9 under load, 200 rounds; ROUNDS=50 and SEED=7 change that
+torture: setup ## kill -9 and pauses under load, 200 rounds; ROUNDS=50 and SEED=7 change that
 	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \
 	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises --test share_crash -- --nocapture
 
