@@ -225,6 +225,8 @@ impl Watch {
 fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
     let sections = [
         ("server", started.server != now.server),
+        ("listeners", started.listeners != now.listeners),
+        ("security", started.security != now.security),
         ("limits", started.limits != now.limits),
         ("log", started.log != now.log),
         ("logging", started.logging != now.logging),

@@ -7,7 +7,7 @@ use krocket_broker::config::logger::Loggers;
 use krocket_broker::{Broker, Settings};
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
-use krocket_proxy::Listener;
+use krocket_proxy::{Capacity, Listener};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,20 +15,23 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Failure;
 use crate::http::kafka::Kafka;
 use crate::reload::{self, Current};
+use crate::settings::Doors;
 use crate::stack::Features;
 use crate::{http, settings};
 
 /// A krocket that serves clients.
 pub struct Server {
-    /// Where Kafka clients connect.
+    /// Where Kafka clients connect: the first listener.
     pub kafka: SocketAddr,
+    /// All listeners, by name.
+    pub listeners: Vec<(String, SocketAddr)>,
     /// Where HTTP is served.
     pub http: SocketAddr,
     broker: Arc<Broker>,
     features: Features,
     drain: CancellationToken,
     stop_http: CancellationToken,
-    clients: JoinHandle<bool>,
+    clients: Vec<JoinHandle<bool>>,
     operators: JoinHandle<std::io::Result<()>>,
 }
 
@@ -43,9 +46,10 @@ impl Server {
     /// Starts with a configuration whose rules may change while krocket runs.
     pub async fn start_following(current: Arc<Current>, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
         let config = &*current.config();
-        let kafka = resolve(&config.server.listen).await?;
-        let listener = Listener::bind(kafka, "kafka").map_err(|error| cannot_listen("Kafka", kafka, &error))?;
-        let kafka = listener.local_addr().map_err(|error| cannot_listen("Kafka", kafka, &error))?;
+        let doors = Doors::open(config)?;
+        let bound = bind(config).await?;
+        let listeners: Vec<_> = bound.iter().map(|(name, address, _)| (name.clone(), *address)).collect();
+        let ports: Vec<u16> = listeners.iter().map(|(_, address)| address.port()).collect();
         let address = resolve(&config.server.http).await?;
         let http_socket = TcpListener::bind(address).await.map_err(|error| cannot_listen("HTTP", address, &error))?;
         let http = http_socket.local_addr().map_err(|error| cannot_listen("HTTP", address, &error))?;
@@ -56,26 +60,33 @@ impl Server {
         let v1 = http::Late::default();
         let operators = tokio::spawn(http::serve(http_socket, readiness, v1.clone(), stop_http.clone()));
 
-        let broker = open(config, settings::broker(config, kafka.port(), loggers)).await?;
+        let broker = open(config, settings::broker(config, &ports, loggers)).await?;
         let _ = opened.set(broker.clone());
-        let (limits, grace) = (settings::limits(config), config.server.shutdown_grace);
+        let (capacity, grace) = (Capacity::from(settings::limits(config)), config.server.shutdown_grace);
         let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
         let endpoints = std::mem::take(&mut features.routes).merge(http::snapshots::routes(&broker));
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
         let _ = v1.set(http::v1(routes));
         tokio::spawn(reload::follow(current, drain.clone()));
-        let clients = tokio::spawn(listener.run(features.handler.clone(), limits, drain.clone(), grace));
-        Ok(Server { kafka, http, broker, features, drain, stop_http, clients, operators })
+        doors.follow(&drain);
+        let run = |((_, _, socket), listener): ((_, _, Listener), _)| {
+            let guarded = doors.guard(socket, &listener, &broker);
+            tokio::spawn(guarded.run(features.handler.clone(), capacity.clone(), drain.clone(), grace))
+        };
+        let clients = bound.into_iter().zip(config.listeners()).map(run).collect();
+        Ok(Server { kafka: listeners[0].1, listeners, http, broker, features, drain, stop_http, clients, operators })
     }
 
     /// Accepts nobody new, finishes what is in flight, closes the log. A log that cannot be closed cleanly is recovered
     /// at the next start, as after a crash.
     pub async fn stop(self) -> Result<(), Failure> {
         self.drain.cancel();
-        match self.clients.await {
-            Ok(true) => {}
-            Ok(false) => tracing::warn!("some requests did not finish in time and were cut off"),
-            Err(error) => tracing::error!(%error, "the listener ended early"),
+        for clients in self.clients {
+            match clients.await {
+                Ok(true) => {}
+                Ok(false) => tracing::warn!("some requests did not finish in time and were cut off"),
+                Err(error) => tracing::error!(%error, "a listener ended early"),
+            }
         }
         self.features.stop().await;
         let broker = self.broker;
@@ -90,6 +101,19 @@ impl Server {
             Err(error) => Err(Failure::Other(format!("the log could not be closed: {error}"))),
         }
     }
+}
+
+/// Binds every listener, in the order of the configuration: there is at least one.
+async fn bind(config: &Config) -> Result<Vec<(String, SocketAddr, Listener)>, Failure> {
+    let mut bound = Vec::new();
+    for listener in config.listeners() {
+        let address = resolve(&listener.listen).await?;
+        let cannot = |error| cannot_listen("Kafka", address, &error);
+        let socket = Listener::bind(address, &listener.name).map_err(cannot)?;
+        let address = socket.local_addr().map_err(cannot)?;
+        bound.push((listener.name.clone(), address, socket));
+    }
+    Ok(bound)
 }
 
 async fn open(config: &Config, settings: Settings) -> Result<Arc<Broker>, Failure> {

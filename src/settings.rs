@@ -1,14 +1,20 @@
 //! The configuration as the parts want it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use krocket_broker::Settings;
 use krocket_broker::config::logger::Loggers;
 use krocket_broker::log::{DiskLimits, LogConfig};
 use krocket_config::rules::Rules;
+use krocket_config::security::Listener;
 use krocket_config::{Config, ConfigError, Fault, Loaded};
 use krocket_filter::{Expression, FilterError};
 use krocket_proxy::Limits;
+
+mod security;
+
+pub use security::{Doors, warnings};
 
 /// Broker configs that have a key of their own in `[server]`.
 const OWN_KEYS: &[(&str, &str)] = &[
@@ -18,16 +24,21 @@ const OWN_KEYS: &[(&str, &str)] = &[
     ("node.id", "node_id"),
 ];
 
-/// What the broker is started with. `port` is the port that was bound.
-pub fn broker(config: &Config, port: u16, loggers: Option<Arc<dyn Loggers>>) -> Settings {
+/// What the broker is started with. `ports` are the ports that the listeners were bound to.
+pub fn broker(config: &Config, ports: &[u16], loggers: Option<Arc<dyn Loggers>>) -> Settings {
     let server = &config.server;
-    let advertised = match &server.advertised {
-        Some(advertised) => (advertised.host.clone(), advertised.port),
-        None => (server.listen.host.clone(), port),
+    let told = |(listener, port): (&Listener, &u16)| {
+        let address = match &listener.advertised {
+            Some(advertised) => (advertised.host.clone(), advertised.port),
+            None => (listener.listen.host.clone(), *port),
+        };
+        (listener.name.clone(), address)
     };
+    let told: Vec<_> = config.listeners().iter().zip(ports).map(told).collect();
     Settings {
         node_id: server.node_id,
-        advertised,
+        advertised: told.first().map(|(_, address)| address.clone()).unwrap_or(Settings::default().advertised),
+        listeners: if config.listeners.is_empty() { BTreeMap::new() } else { told.into_iter().collect() },
         cluster_id: None,
         configs: config.kafka.clone(),
         log: log(config),
@@ -73,8 +84,8 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if server.node_id < 0 {
         return Err(loaded.error("server", "node_id", "`node_id` must not be negative"));
     }
-    let everywhere = matches!(server.listen.host.as_str(), "0.0.0.0" | "::" | "");
-    if everywhere && server.advertised.is_none() {
+    security::check(loaded)?;
+    if loaded.config.listeners.is_empty() && security::is_everywhere(&server.listen) && server.advertised.is_none() {
         let message = format!(
             "`listen` takes connections on every address, so clients must be told which one to use: set `advertised`, \
              for example advertised = \"localhost:{}\"",
@@ -193,7 +204,7 @@ mod tests {
         let defaults = Config::default();
         assert_eq!(format!("{:?}", log(&defaults)), format!("{:?}", LogConfig::default()));
         assert_eq!(format!("{:?}", limits(&defaults)), format!("{:?}", Limits::default()));
-        assert_eq!(format!("{:?}", broker(&defaults, 9092, None)), format!("{:?}", Settings::default()));
+        assert_eq!(format!("{:?}", broker(&defaults, &[9092], None)), format!("{:?}", Settings::default()));
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Handler for Broker {
                 ApiKey::TxnOffsetCommit => answer(request, |h, m| api::txn_offset_commit::handle(self, h, m)).await,
                 ApiKey::ShareFetch => api::share_fetch::handle(self, request).await,
                 ApiKey::ShareAcknowledge => answer(request, |h, m| api::share_acknowledge::handle(self, h, m)).await,
+                ApiKey::DescribeUserScramCredentials => {
+                    answer(request, |h, m| api::describe_user_scram_credentials::handle(self, h, m)).await
+                }
+                ApiKey::AlterUserScramCredentials => {
+                    answer(request, |h, m| api::alter_user_scram_credentials::handle(self, h, m)).await
+                }
                 ApiKey::DescribeTransactions => {
                     answer(request, |h, m| api::describe_transactions::handle(self, h, m)).await
                 }

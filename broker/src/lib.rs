@@ -11,6 +11,8 @@ mod share;
 pub mod topics;
 mod txn;
 
+pub mod credentials;
+
 mod cluster;
 mod dispatch;
 mod fetch_session;
@@ -54,6 +56,10 @@ pub struct Broker {
     pub groups: Arc<group::Coordinator>,
     /// What is stored, and where it is stored.
     pub log: log::Log,
+    /// Users with SCRAM passwords.
+    pub credentials: credentials::Credentials,
+    /// Random bytes that are this cluster's for ever.
+    pub secret: Vec<u8>,
     sessions: fetch_session::Sessions,
     producer_ids: Arc<producer_ids::ProducerIds>,
     transactions: Arc<txn::Transactions>,
@@ -66,6 +72,8 @@ impl Broker {
     pub fn open(data_dir: &Path, settings: Settings) -> Result<Arc<Self>, OpenError> {
         let log = log::Log::open(data_dir, settings.log.clone())?;
         let cluster_id = cluster::id(&log, settings.cluster_id)?;
+        let secret = cluster::secret(&log)?;
+        let credentials = credentials::Credentials::load(&log)?;
         let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
         let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;
         let groups = group::open(&log, &topics, &configs)?;
@@ -80,6 +88,8 @@ impl Broker {
             topics,
             groups,
             log,
+            credentials,
+            secret,
             sessions: fetch_session::Sessions::default(),
             producer_ids,
             transactions,

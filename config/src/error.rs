@@ -15,6 +15,13 @@ pub(crate) struct Source {
     pub(crate) text: String,
 }
 
+impl Source {
+    /// True when the file sets this key.
+    pub(crate) fn sets(&self, section: &str, key: &str) -> bool {
+        span_of(&self.text, section, key).is_some()
+    }
+}
+
 /// Why a configuration is refused. `Display` shows the place with the line and a caret.
 #[derive(Clone, Debug, Error)]
 pub struct ConfigError {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod load;
 pub mod rules;
 pub mod schema;
+pub mod security;
 pub mod switch;
 pub mod units;
 

@@ -69,6 +69,12 @@ impl Loaded {
         }
     }
 
+    /// True when the file, a variable or a flag sets this key.
+    pub fn sets(&self, section: &str, key: &str) -> bool {
+        self.overrides.iter().any(|set| set.path == [section, key])
+            || self.file.as_ref().is_some_and(|source| source.sets(section, key))
+    }
+
     /// An error about a rule, pointing at it.
     pub fn fault(&self, fault: &Fault) -> ConfigError {
         if let [Step::Key(section), Step::Key(key)] = fault.path[..]
@@ -99,6 +105,9 @@ pub fn load(file: Option<&Path>, overrides: Vec<Override>) -> Result<Loaded, Con
     }
     for set in &overrides {
         config = apply(&mut table, set)?;
+    }
+    if let Some(folder) = file.as_ref().and_then(|source| source.path.parent()) {
+        config.paths_from(folder);
     }
     Ok(Loaded { config, file, overrides })
 }

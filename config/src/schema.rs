@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::rules::{Prefixes, Retry, Rule, View};
+use crate::security::{Listener, Security};
 use crate::units;
 
 /// The whole file. An absent section has its defaults.
@@ -16,6 +17,10 @@ use crate::units;
 pub struct Config {
     /// Addresses, identity, data folder.
     pub server: Server,
+    /// Where Kafka clients connect, where one place is not enough or it is to be secured; instead of `server.listen`.
+    pub listeners: Vec<Listener>,
+    /// How clients prove who they are.
+    pub security: Security,
     /// What clients may use.
     pub limits: Limits,
     /// The commit log.

@@ -17,13 +17,16 @@ use krocket_protocol::chunk::Chunk;
 use krocket_stack::{BoxFuture, Connection, Handler};
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::Limits;
 use crate::budget::Budget;
 use crate::reader::{ReadError, Reader};
+use crate::sasl::{Sasl, Session, enter};
 use crate::service::{Call, CallError};
+use crate::stream::{Source, Stream};
 use crate::writer::{WriteError, Writer};
 
 /// Bytes of requests that may wait behind the one that runs: enough to notice that a client with a long poll left.
@@ -47,22 +50,31 @@ pub(crate) struct Shared {
     pub(crate) handler: Arc<dyn Handler>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) budget: Arc<Budget>,
+    /// Places of clients that have not proved who they are.
+    pub(crate) strangers: Arc<Semaphore>,
     pub(crate) drain: CancellationToken,
+    pub(crate) sasl: Option<Arc<Sasl>>,
 }
 
 /// Serves one client until it leaves, errs, idles, or the listener drains.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    connection: Arc<Connection>,
-    shared: &Shared,
-) -> Result<(), ConnectionError> {
-    let stream = Arc::new(stream);
+pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &Shared) -> Result<(), ConnectionError> {
+    let (source, sink) = stream.split();
+    let plain = if let Source::Plain(stream) = &source { Some(stream.clone()) } else { None };
     let limits = &shared.limits;
-    let reader = Reader::new(stream.clone(), limits.clone(), shared.budget.clone());
+    let mut reader = Reader::new(source, limits.clone(), shared.budget.clone());
+    let mut writer = Writer::new(sink, limits.send_timeout);
+    let session = shared.sasl.clone().map(|sasl| Arc::new(Session::new(sasl)));
+    if let Some(session) = &session {
+        let _stranger = shared.strangers.try_acquire().map_err(|_| CallError::Crowded)?;
+        let entered = enter(session, &connection, &mut reader, &mut writer, shared);
+        let Some(entered) = shared.drain.run_until_cancelled(entered).await else { return Ok(()) };
+        if !entered? {
+            return Ok(());
+        }
+    }
     let mut frames =
         pin!(unfold(reader, async |mut reader| { reader.next().await.transpose().map(|frame| (frame, reader)) }));
-    let mut writer = Writer::new(stream.clone(), limits.send_timeout);
-    let mut pipeline = Pipeline::new(shared);
+    let mut pipeline = Pipeline::new(shared, session);
     let mut drain = pin!(shared.drain.cancelled());
     let mut idle = pin!(sleep(limits.idle));
     let mut active = Instant::now();
@@ -84,7 +96,10 @@ pub(crate) async fn serve(
             },
             Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
                 Ok(frame) => writer.push(frame.unwrap_or_default())?,
-                Err(error) => {
+                Err(mut error) => {
+                    if let CallError::Refused { answer, .. } = &mut error {
+                        writer.push(std::mem::take(answer))?;
+                    }
                     // What was answered before is still the client's.
                     let _ = writer.flush().await;
                     return Err(error.into());
@@ -121,9 +136,19 @@ pub(crate) async fn serve(
     }
     match end {
         Some(End::Error(error)) => return Err(error),
-        Some(End::Drain) => linger(&stream).await,
-        Some(End::Idle) => tracing::debug!(peer = %connection.peer, "closed an idle connection"),
-        Some(End::Left) | None => {}
+        Some(End::Drain) => match plain {
+            Some(stream) => linger(&stream).await,
+            None => {
+                writer.close().await;
+                let left = async { while let Some(Ok(_)) = frames.next().await {} };
+                let _ = timeout(LINGER, left).await;
+            }
+        },
+        Some(End::Idle) => {
+            writer.close().await;
+            tracing::debug!(peer = %connection.peer, "closed an idle connection");
+        }
+        Some(End::Left) | None => writer.close().await,
     }
     Ok(())
 }
@@ -164,6 +189,7 @@ type Running = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
 /// One connection's requests between the reader and the writer.
 struct Pipeline<'a> {
     shared: &'a Shared,
+    session: Option<Arc<Session>>,
     running: FuturesOrdered<Running>,
     /// The API of what runs: several requests only of Produce.
     kind: ApiKey,
@@ -174,9 +200,10 @@ struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    fn new(shared: &'a Shared, session: Option<Arc<Session>>) -> Self {
         Pipeline {
             shared,
+            session,
             running: FuturesOrdered::new(),
             kind: ApiKey::ApiVersions,
             waiting: VecDeque::new(),
@@ -205,7 +232,8 @@ impl<'a> Pipeline<'a> {
                 continue;
             }
             self.kind = call.head.api;
-            let mut answer: BoxFuture<'static, Answer> = Box::pin(call.answer(self.shared.handler.clone()));
+            let answer = call.answer(self.shared.handler.clone(), self.session.clone());
+            let mut answer: BoxFuture<'static, Answer> = Box::pin(answer);
             self.running.push_back(match poll!(&mut answer) {
                 Poll::Ready(answer) => Either::Left(ready(answer)),
                 Poll::Pending => Either::Right(answer),

@@ -21,6 +21,14 @@ pub struct Limits {
     pub send_timeout: Duration,
 }
 
+impl Limits {
+    /// Connections that may be in their TLS handshake or before the end of SASL at the same time: half-open ones must
+    /// not take the places of clients that are known.
+    pub(crate) fn strangers(&self) -> usize {
+        (self.connections / 4).max(1)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {

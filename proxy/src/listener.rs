@@ -8,15 +8,20 @@ use std::time::Duration;
 
 use krocket_stack::{Connection, Handler};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::budget::Budget;
+use crate::capacity::Capacity;
 use crate::connection::{ConnectionError, Shared, serve};
+use crate::metrics;
+use crate::quiet::Quiet;
 use crate::reader::ReadError;
+use crate::sasl::Sasl;
+use crate::service::CallError;
+use crate::stream::Stream;
+use crate::tls::Tls;
 use crate::writer::WriteError;
-use crate::{Limits, metrics};
 
 /// Connections that the kernel may hold before they are accepted.
 const BACKLOG: u32 = 1024;
@@ -24,10 +29,11 @@ const BACKLOG: u32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket. Clients can connect at once; they are served from [`Listener::run`] on.
-#[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
     name: String,
+    tls: Option<Arc<Tls>>,
+    sasl: Option<Arc<Sasl>>,
 }
 
 impl Listener {
@@ -39,7 +45,17 @@ impl Listener {
         // Connections of an earlier process that linger in TIME_WAIT must not keep us from the port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned() })
+        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned(), tls: None, sasl: None })
+    }
+
+    /// Encrypts every connection.
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Listener { tls, ..self }
+    }
+
+    /// Lets in whoever proves who they are.
+    pub fn with_sasl(self, sasl: Option<Arc<Sasl>>) -> Self {
+        Listener { sasl, ..self }
     }
 
     /// The address, with the port that port 0 became.
@@ -52,13 +68,14 @@ impl Listener {
     pub async fn run(
         self,
         handler: Arc<dyn Handler>,
-        limits: Limits,
+        capacity: impl Into<Capacity>,
         drain: CancellationToken,
         grace: Duration,
     ) -> bool {
-        let open = Arc::new(Semaphore::new(limits.connections));
-        let budget = Arc::new(Budget::new(limits.queued_request_bytes, limits.request_bytes));
-        let shared = Arc::new(Shared { handler, limits: Arc::new(limits), budget, drain: drain.clone() });
+        let Capacity { limits, open, strangers, budget } = capacity.into();
+        let door = Arc::new(Door { tls: self.tls.clone(), failures: Quiet::default() });
+        let shared =
+            Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl: self.sasl.clone() });
         let cut_off = CancellationToken::new();
         let tasks = TaskTracker::new();
 
@@ -70,11 +87,14 @@ impl Listener {
                 continue;
             };
             let connection = Arc::new(self.connection(peer));
-            let (shared, cut_off) = (shared.clone(), cut_off.clone());
+            let (door, shared, cut_off) = (door.clone(), shared.clone(), cut_off.clone());
             tasks.spawn(async move {
                 let _open = (permit, Open::new());
-                if let Some(Err(error)) = cut_off.run_until_cancelled(serve(stream, connection.clone(), &shared)).await
-                {
+                let served = async {
+                    let Some(stream) = door.enter(stream, &connection, &shared).await else { return Ok(()) };
+                    serve(stream, connection.clone(), &shared).await
+                };
+                if let Some(Err(error)) = cut_off.run_until_cancelled(served).await {
                     report(&connection, &error);
                 }
             });
@@ -117,6 +137,51 @@ impl Listener {
     }
 }
 
+/// What stands between a new connection and its first request.
+struct Door {
+    tls: Option<Arc<Tls>>,
+    failures: Quiet,
+}
+
+impl Door {
+    /// Shakes hands where the listener has TLS. Nothing when the client may not come in, which the log then says.
+    async fn enter(&self, stream: TcpStream, connection: &Connection, shared: &Shared) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
+        let Ok(_stranger) = shared.strangers.try_acquire() else {
+            self.refuse(connection, &"too many connections are in their handshake");
+            return None;
+        };
+        let hands = timeout(shared.limits.receive_timeout, tls.accept(stream));
+        match shared.drain.run_until_cancelled(hands).await? {
+            Ok(Ok((stream, principal))) => {
+                // Where there is SASL, it says who the client is, as in Kafka.
+                if let Some(principal) = principal.filter(|_| shared.sasl.is_none()) {
+                    let labels = [connection.listener.as_str(), "TLS", "ok"];
+                    metrics::get().authentications.with_label_values(&labels).inc();
+                    let _ = connection.authenticated.set(principal);
+                }
+                Some(Stream::Tls(Box::new(stream)))
+            }
+            Ok(Err(error)) => {
+                self.refuse(connection, &error);
+                None
+            }
+            Err(_) => {
+                self.refuse(connection, &"it took too long");
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, connection: &Connection, reason: &dyn std::fmt::Display) {
+        metrics::get().handshakes_failed.with_label_values(&[&connection.listener]).inc();
+        if let Some(unsaid) = self.failures.admit() {
+            let (peer, listener) = (connection.peer, &connection.listener);
+            tracing::warn!(%peer, listener, %reason, unsaid, "a TLS handshake failed");
+        }
+    }
+}
+
 /// Counts an open connection while it lives.
 struct Open;
 
@@ -140,6 +205,10 @@ fn report(connection: &Connection, error: &ConnectionError) {
     match error {
         ConnectionError::Call(call) if call.is_bug() => {
             tracing::error!(%peer, listener, software, reason = %error, "closed a connection: a bug in krocket");
+        }
+        // Said where it failed, with a limit on how often.
+        ConnectionError::Call(CallError::Refused { .. }) => {
+            tracing::debug!(%peer, listener, software, reason = %error, "closed a connection");
         }
         // Clients are killed and networks fail every day.
         ConnectionError::Read(ReadError::Io(_)) | ConnectionError::Write(WriteError::Io(_)) => {

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use krocket_protocol::{ApiKey, api};
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, register_histogram_vec, register_int_counter,
-    register_int_counter_vec, register_int_gauge,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, register_histogram_vec,
+    register_int_counter, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
 };
 
 /// The wire's metrics.
@@ -24,6 +24,12 @@ pub struct Metrics {
     pub request_bytes_in_flight: IntGauge,
     /// How often a request had to wait because others held too many bytes.
     pub request_bytes_waits: IntCounter,
+    /// TLS handshakes that failed, by listener.
+    pub handshakes_failed: IntCounterVec,
+    /// When a listener's certificate ends, epoch seconds.
+    pub certificate_expiry: IntGaugeVec,
+    /// Clients that proved who they are or failed to, by listener, mechanism and result.
+    pub authentications: IntCounterVec,
     apis: Vec<Option<ApiMetrics>>,
 }
 
@@ -99,6 +105,21 @@ impl Metrics {
             request_bytes_waits: register_int_counter!(
                 "krocket_request_bytes_waits_total",
                 "Requests that waited because others held too many bytes"
+            )?,
+            handshakes_failed: register_int_counter_vec!(
+                "krocket_tls_handshakes_failed_total",
+                "TLS handshakes that failed, by listener",
+                &["listener"]
+            )?,
+            certificate_expiry: register_int_gauge_vec!(
+                "krocket_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener ends",
+                &["listener"]
+            )?,
+            authentications: register_int_counter_vec!(
+                "krocket_authentications_total",
+                "Clients that proved who they are (ok) or failed to, by listener and mechanism",
+                &["listener", "mechanism", "result"]
             )?,
             apis,
         })

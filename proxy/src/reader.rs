@@ -1,16 +1,18 @@
 //! Bytes to frames: length checked before anything is allocated, memory reserved from the common budget, timeouts.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 use tokio::time::timeout_at;
 
 use crate::Limits;
 use crate::budget::{Budget, FIRST_BYTES, Reservation};
+use crate::stream::Source;
 
 /// What one read may bring beyond the frame that is being read.
 const READ_AHEAD: usize = 16 << 10;
@@ -46,15 +48,22 @@ pub(crate) enum ReadError {
 
 /// Reads the frames of one connection. Idle, it holds no buffer.
 pub(crate) struct Reader {
-    stream: Arc<TcpStream>,
+    stream: Source,
     limits: Arc<Limits>,
     budget: Arc<Budget>,
     ahead: BytesMut,
+    /// The largest frame.
+    most: usize,
 }
 
 impl Reader {
-    pub(crate) fn new(stream: Arc<TcpStream>, limits: Arc<Limits>, budget: Arc<Budget>) -> Self {
-        Reader { stream, limits, budget, ahead: BytesMut::new() }
+    pub(crate) fn new(stream: Source, limits: Arc<Limits>, budget: Arc<Budget>) -> Self {
+        Reader { stream, most: limits.request_bytes, limits, budget, ahead: BytesMut::new() }
+    }
+
+    /// Changes the largest frame, and gives what it was.
+    pub(crate) fn limit(&mut self, most: usize) -> usize {
+        std::mem::replace(&mut self.most, most.min(self.limits.request_bytes))
     }
 
     /// The next frame, `None` when the peer closed after a whole one. Not to be dropped halfway and called again.
@@ -88,12 +97,20 @@ impl Reader {
             if !self.ahead.is_empty() && deadline.is_none() {
                 deadline = Some(tokio::time::Instant::now() + self.limits.receive_timeout);
             }
-            match deadline {
-                None => self.stream.readable().await?,
-                Some(at) => timeout_at(at, self.stream.readable()).await.map_err(|_| ReadError::Stalled)??,
-            }
-            self.ahead.reserve(READ_AHEAD);
-            match self.stream.try_read_buf(&mut self.ahead) {
+            let read = match &mut self.stream {
+                Source::Plain(stream) => {
+                    within(deadline, stream.readable()).await??;
+                    self.ahead.reserve(READ_AHEAD);
+                    stream.try_read_buf(&mut self.ahead)
+                }
+                Source::Tls(stream) => {
+                    self.ahead.reserve(READ_AHEAD);
+                    let read = within(deadline, stream.read_buf(&mut self.ahead)).await?;
+                    // Many clients leave without TLS's good-bye; between requests nothing is lost by that.
+                    read.or_else(|error| if error.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(error) })
+                }
+            };
+            match read {
                 Ok(0) if self.ahead.is_empty() => return Ok(None),
                 Ok(0) => return Err(ReadError::Truncated { received: self.ahead.len() }),
                 Ok(_) => {}
@@ -102,7 +119,7 @@ impl Reader {
             }
         }
         let length = self.ahead.get_i32();
-        let max = self.limits.request_bytes;
+        let max = self.most;
         match usize::try_from(length) {
             Ok(valid) if valid > 0 && valid <= max => Ok(Some(valid)),
             _ => Err(ReadError::Length { length, max }),
@@ -115,18 +132,36 @@ impl Reader {
         let mut deadline = tokio::time::Instant::now();
         while body.len() < length {
             let missing = length - body.len();
-            match self.stream.try_read_buf(&mut (&mut *body).limit(missing)) {
-                Ok(0) => return Err(ReadError::Truncated { received: body.len() + 4 }),
-                Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
+            if let Source::Plain(stream) = &self.stream {
+                match stream.try_read_buf(&mut (&mut *body).limit(missing)) {
+                    Ok(0) => return Err(ReadError::Truncated { received: body.len() + 4 }),
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             if body.len() >= goal {
                 goal = body.len() + PROGRESS;
                 deadline = tokio::time::Instant::now() + self.limits.receive_timeout;
             }
-            timeout_at(deadline, self.stream.readable()).await.map_err(|_| ReadError::Stalled)??;
+            match &mut self.stream {
+                Source::Plain(stream) => within(Some(deadline), stream.readable()).await??,
+                Source::Tls(stream) => {
+                    match within(Some(deadline), stream.read_buf(&mut (&mut *body).limit(missing))).await?? {
+                        0 => return Err(ReadError::Truncated { received: body.len() + 4 }),
+                        _ => continue,
+                    }
+                }
+            }
         }
         Ok(())
+    }
+}
+
+/// Waits until the deadline, or for ever.
+async fn within<T>(deadline: Option<tokio::time::Instant>, what: impl Future<Output = T>) -> Result<T, ReadError> {
+    match deadline {
+        None => Ok(what.await),
+        Some(at) => timeout_at(at, what).await.map_err(|_| ReadError::Stalled),
     }
 }

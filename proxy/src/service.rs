@@ -14,6 +14,7 @@ use thiserror::Error;
 use crate::budget::Reservation;
 use crate::metrics;
 use crate::reader::Frame;
+use crate::sasl::{self, AuthError, Session};
 use crate::{api_versions, metrics::ApiMetrics};
 
 /// Why a request ends its connection.
@@ -28,6 +29,21 @@ pub(crate) enum CallError {
     /// The stack gave no answer.
     #[error("{api:?} version {version}: {source}")]
     Stack { api: ApiKey, version: i16, source: Error },
+    /// It has to prove who it is first.
+    #[error("{api:?} before the client said who it is")]
+    Unauthenticated { api: ApiKey },
+    /// The proof has run out (KIP-368).
+    #[error("{api:?} after the session's end, without authenticating again")]
+    Expired { api: ApiKey },
+    /// Too many others have not said who they are.
+    #[error("too many connections have not said who they are")]
+    Crowded,
+    /// It did not say who it is.
+    #[error("the client took too long to say who it is")]
+    Late,
+    /// It is not who it says; `answer` is the last thing that it is told.
+    #[error("authentication failed: {reason}")]
+    Refused { answer: Vec<Chunk>, reason: AuthError },
     /// A bug, contained.
     #[error("{api:?} version {version}: the handler panicked")]
     Panic { api: ApiKey, version: i16 },
@@ -71,15 +87,32 @@ impl Call {
     }
 
     /// Runs the request through the stack. `None` where the protocol has no response (acks=0).
-    pub(crate) async fn answer(self, handler: Arc<dyn Handler>) -> Result<Option<Vec<Chunk>>, CallError> {
+    pub(crate) async fn answer(
+        self,
+        handler: Arc<dyn Handler>,
+        session: Option<Arc<Session>>,
+    ) -> Result<Option<Vec<Chunk>>, CallError> {
         let Call { head, size, served, correlation_id, body, received, reservation } = self;
         let (api, mut version) = (head.api, head.version);
         let metrics = metrics::get().api(api);
         metrics.requests.inc();
         metrics.request_bytes.inc_by(size as u64 + 4);
 
+        let of_sasl = matches!(api, ApiKey::SaslHandshake | ApiKey::SaslAuthenticate);
+        if !of_sasl && session.as_ref().is_some_and(|session| session.has_expired()) {
+            return Err(CallError::Expired { api });
+        }
+        let mut refused = None;
         let answer = async {
             match api {
+                ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => match session {
+                    Some(session) => {
+                        let outcome = session.answer(Request { head, body }).await?;
+                        refused = outcome.refused;
+                        Ok(outcome.response)
+                    }
+                    None => sasl::not_here(Request { head, body }),
+                },
                 ApiKey::ApiVersions if !served => {
                     version = 0;
                     Ok(Response::new(api_versions::unsupported()))
@@ -103,7 +136,11 @@ impl Call {
         };
         let frame = encoded.map_err(|source| CallError::Stack { api, version, source })?;
         metrics.seconds.observe(received.elapsed().as_secs_f64());
-        Ok(frame.map(|body| framed(metrics, api, version, correlation_id, body)))
+        let frame = frame.map(|body| framed(metrics, api, version, correlation_id, body));
+        match refused {
+            Some(reason) => Err(CallError::Refused { answer: frame.unwrap_or_default(), reason }),
+            None => Ok(frame),
+        }
     }
 }
 
@@ -119,6 +156,10 @@ impl CallError {
         match self {
             CallError::Header(_) => "malformed",
             CallError::Unserved { .. } => "unsupported",
+            CallError::Unauthenticated { .. } | CallError::Refused { .. } | CallError::Late | CallError::Crowded => {
+                "unauthenticated"
+            }
+            CallError::Expired { .. } => "expired",
             CallError::Panic { .. } => "panic",
             CallError::Stack { source, .. } => match source {
                 Error::Shape(_) | Error::Malformed { .. } | Error::TrailingBytes { .. } => "malformed",

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Buf;
@@ -14,6 +13,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::stream::Sink;
+
 /// Buffers handed to one system call.
 const MAX_SLICES: usize = 64;
 /// Bytes sent before other connections get a turn.
@@ -21,6 +22,8 @@ const TURN: usize = 1 << 20;
 /// File slices up to this length are read and sent with their neighbours: measured on loopback, sendfile costs less CPU
 /// from about 3 KiB on, and half as much at 64 KiB.
 const SMALL_SLICE: usize = 2048;
+/// How long TLS's good-bye may take.
+const CLOSE: Duration = Duration::from_millis(500);
 /// Queued bytes beyond which no further response is accepted.
 const FULL: usize = 256 << 10;
 
@@ -39,7 +42,7 @@ pub(crate) enum WriteError {
 
 /// Sends responses in the order they were pushed.
 pub(crate) struct Writer {
-    stream: Arc<TcpStream>,
+    sink: Sink,
     timeout: Duration,
     queue: VecDeque<Chunk>,
     queued: usize,
@@ -47,8 +50,8 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(stream: Arc<TcpStream>, timeout: Duration) -> Self {
-        Writer { stream, timeout, queue: VecDeque::new(), queued: 0, sendfile: true }
+    pub(crate) fn new(sink: Sink, timeout: Duration) -> Self {
+        Writer { sink, timeout, queue: VecDeque::new(), queued: 0, sendfile: true }
     }
 
     /// Queues one response frame.
@@ -67,7 +70,7 @@ impl Writer {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !matches!(&self.sink, Sink::Tls(sink) if sink.has_unsent())
     }
 
     /// True when another response has to wait: a client that does not read holds one response, not many.
@@ -77,12 +80,47 @@ impl Writer {
 
     /// Sends everything that is queued. May be dropped at any wait and called again.
     pub(crate) async fn flush(&mut self) -> Result<(), WriteError> {
+        match &self.sink {
+            Sink::Plain(stream) => {
+                let stream = stream.clone();
+                self.flush_plain(&stream).await
+            }
+            Sink::Tls(_) => self.flush_tls().await,
+        }
+    }
+
+    async fn flush_tls(&mut self) -> Result<(), WriteError> {
+        let mut turn = 0;
+        while let Sink::Tls(sink) = &mut self.sink {
+            if self.queue.is_empty() {
+                timeout(self.timeout, sink.flush()).await.map_err(|_| WriteError::Stalled)??;
+                break;
+            }
+            let taken = timeout(self.timeout, sink.write(&mut self.queue)).await.map_err(|_| WriteError::Stalled)??;
+            self.sent(taken);
+            turn += taken;
+            if turn >= TURN {
+                turn = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing follows; for a plain connection without effect.
+    pub(crate) async fn close(&mut self) {
+        if let Sink::Tls(sink) = &mut self.sink {
+            let _ = timeout(CLOSE, sink.close()).await;
+        }
+    }
+
+    async fn flush_plain(&mut self, stream: &TcpStream) -> Result<(), WriteError> {
         let mut turn = 0;
         while !self.queue.is_empty() {
-            match self.send_some() {
+            match self.send_some(stream) {
                 Ok(sent) => turn += sent,
                 Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
-                    timeout(self.timeout, self.stream.writable()).await.map_err(|_| WriteError::Stalled)??;
+                    timeout(self.timeout, stream.writable()).await.map_err(|_| WriteError::Stalled)??;
                 }
                 Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -95,11 +133,11 @@ impl Writer {
         Ok(())
     }
 
-    fn send_some(&mut self) -> Result<usize, WriteError> {
+    fn send_some(&mut self, stream: &TcpStream) -> Result<usize, WriteError> {
         match self.queue.front_mut() {
             None => Ok(0),
-            Some(Chunk::Bytes(_)) => self.send_bytes(),
-            Some(Chunk::File(slice)) if self.sendfile => match send_file(&self.stream, slice) {
+            Some(Chunk::Bytes(_)) => self.send_bytes(stream),
+            Some(Chunk::File(slice)) if self.sendfile => match send_file(stream, slice) {
                 Ok(0) => Err(WriteError::FileEnded { missing: slice.len }),
                 Ok(sent) => {
                     self.sent(sent);
@@ -127,7 +165,7 @@ impl Writer {
     }
 
     /// Sends the leading chunks that are in memory; tells the kernel when file bytes follow, to fill whole packets.
-    fn send_bytes(&mut self) -> Result<usize, WriteError> {
+    fn send_bytes(&mut self, stream: &TcpStream) -> Result<usize, WriteError> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let mut count = 0;
         let mut flags = SendFlags::NOSIGNAL;
@@ -143,9 +181,9 @@ impl Writer {
                 }
             }
         }
-        let sent = self.stream.try_io(Interest::WRITABLE, || {
+        let sent = stream.try_io(Interest::WRITABLE, || {
             let mut control = SendAncillaryBuffer::default();
-            Ok(rustix::net::sendmsg(&*self.stream, &slices[..count], &mut control, flags)?)
+            Ok(rustix::net::sendmsg(stream, &slices[..count], &mut control, flags)?)
         })?;
         self.sent(sent);
         Ok(sent)

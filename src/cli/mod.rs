@@ -24,6 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::exit::{BAD_CONFIG, Failure};
 use crate::reload::Source;
+use crate::settings;
 
 #[derive(Parser)]
 #[command(name = "krocket", version, about = "A Kafka broker in one binary, with RocketMQ's features")]
@@ -114,7 +115,10 @@ pub fn main() -> ExitCode {
 }
 
 fn check_config(file: PathBuf) -> Result<(), Failure> {
-    Source { file: Some(file.clone()), overrides: Vec::new() }.load()?;
+    let (loaded, _) = Source { file: Some(file.clone()), overrides: Vec::new() }.load()?;
+    for warning in settings::warnings(&loaded.config) {
+        say(&format!("{}: warning: {warning}", file.display()));
+    }
     say(&format!("{}: ok", file.display()));
     Ok(())
 }

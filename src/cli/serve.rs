@@ -11,6 +11,7 @@ use crate::exit::Failure;
 use crate::logging::{self, Levels};
 use crate::reload::{Current, Source};
 use crate::server::{Server, raise_open_files};
+use crate::settings;
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -87,8 +88,14 @@ async fn until_signalled(current: Arc<Current>, loggers: Arc<Levels>, mut signal
             return Ok(());
         }
     };
-    let advertised =
-        config.server.advertised.as_ref().map(ToString::to_string).unwrap_or_else(|| server.kafka.to_string());
+    let advertised = config.listeners()[0].advertised.as_ref().map_or(server.kafka.to_string(), ToString::to_string);
+    for warning in settings::warnings(&config) {
+        tracing::warn!("{warning}");
+    }
+    for ((name, address), listener) in server.listeners.iter().zip(&config.listeners) {
+        let sasl = listener.sasl.iter().map(|mechanism| mechanism.name()).collect::<Vec<_>>().join(",");
+        tracing::info!(name, %address, tls = listener.tls.is_some(), sasl, "listening");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         kafka = %server.kafka,

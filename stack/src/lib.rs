@@ -13,6 +13,7 @@ pub mod notes;
 pub mod principal;
 pub mod produce;
 pub mod request;
+pub mod security;
 pub mod share;
 
 pub use body::{Body, Message};

@@ -7,15 +7,15 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use krocket_protocol::ApiKey;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::soon;
 
 /// One connection. Panics, as a test should, when something does not happen.
-pub struct Client {
+pub struct Client<S = TcpStream> {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: S,
     next_correlation_id: i32,
 }
 
@@ -24,6 +24,13 @@ impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = soon("connecting", TcpStream::connect(address)).await.expect("connects");
         stream.set_nodelay(true).expect("a socket option");
+        Client::over(stream)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Talks over a connection that is there, for example an encrypted one.
+    pub fn over(stream: S) -> Self {
         Client { stream, next_correlation_id: 1 }
     }
 

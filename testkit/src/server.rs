@@ -53,6 +53,12 @@ impl Krocket {
         Client::connect(self.kafka).await
     }
 
+    /// Where clients of this listener connect.
+    pub fn listener(&self, name: &str) -> SocketAddr {
+        let found = self.server.listeners.iter().find(|(its, _)| its == name);
+        found.unwrap_or_else(|| panic!("no listener {name}")).1
+    }
+
     /// The data folder.
     pub fn data_dir(&self) -> &Path {
         &self.config.server.data_dir

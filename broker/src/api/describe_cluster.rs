@@ -27,8 +27,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DescribeCluster
         }
     }
     let node = BrokerId(broker.settings.node_id);
-    let (host, port) = &broker.settings.advertised;
-    let this = DescribeClusterBroker::default().with_broker_id(node).with_host(text(host)).with_port((*port).into());
+    let (host, port) = broker.settings.advertised_to(&head.connection);
+    let this = DescribeClusterBroker::default().with_broker_id(node).with_host(text(host)).with_port(port.into());
     let asked = request.include_cluster_authorized_operations;
     DescribeClusterResponse::default()
         .with_endpoint_type(BROKERS)

@@ -5,6 +5,7 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::Head;
 
+use super::reply::text;
 use crate::Broker;
 
 const GROUP: i8 = 0;
@@ -17,10 +18,10 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: FindCoordinator
         GROUP | TRANSACTION => 0,
         _ => ErrorCode::InvalidRequest.code(),
     };
-    let (host, port) = &broker.settings.advertised;
+    let (host, port) = broker.settings.advertised_to(&head.connection);
     let found = code == 0;
-    let host = if found { StrBytes::from_string(host.clone()) } else { StrBytes::new() };
-    let port = if found { i32::from(*port) } else { -1 };
+    let host = if found { text(host) } else { StrBytes::new() };
+    let port = if found { i32::from(port) } else { -1 };
     let node = BrokerId(if found { broker.settings.node_id } else { -1 });
     if head.version < 4 {
         return FindCoordinatorResponse::default()

@@ -33,8 +33,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: MetadataRequest
         topic.topic_authorized_operations = operations;
     }
     let node = BrokerId(broker.settings.node_id);
-    let (host, port) = &broker.settings.advertised;
-    let this = MetadataResponseBroker::default().with_node_id(node).with_host(text(host)).with_port((*port).into());
+    let (host, port) = broker.settings.advertised_to(&head.connection);
+    let this = MetadataResponseBroker::default().with_node_id(node).with_host(text(host)).with_port(port.into());
     let cluster_asked = request.include_cluster_authorized_operations && (8..=10).contains(&head.version);
     MetadataResponse::default()
         .with_brokers(vec![this])

@@ -82,11 +82,10 @@ impl Configs {
     /// Starts from the settings and takes in what was stored.
     pub(crate) fn load(log: &Log, settings: &Settings, data_dir: &Path) -> Result<Self, LoadError> {
         let mut file = settings.configs.clone();
-        let (host, port) = &settings.advertised;
         let data_dir = std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         // Told under Kafka's names too, but set by options of their own.
         let own = [
-            ("advertised.listeners", format!("PLAINTEXT://{host}:{port}")),
+            ("advertised.listeners", settings.advertised_listeners()),
             ("broker.id", settings.node_id.to_string()),
             ("log.dirs", data_dir.display().to_string()),
             ("node.id", settings.node_id.to_string()),

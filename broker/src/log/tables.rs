@@ -28,3 +28,5 @@ pub const TXNS: u8 = 12;
 pub const TXN_OFFSETS: u8 = 13;
 /// (share group, partition) -> where it starts; with an offset, -> a run of records and where they stand.
 pub const SHARES: u8 = 14;
+/// (SCRAM mechanism, user) -> what is kept of the password.
+pub const CREDENTIALS: u8 = 15;
