@@ -88,8 +88,11 @@ class Krocket:
         self.config.write_text(config)
         self.process = None
 
+    def listen(self):
+        return ["--listen", self.bootstrap]
+
     def start(self):
-        command = [self.binary, "serve", "--listen", self.bootstrap, "--http", f"127.0.0.1:{self.http}",
+        command = [self.binary, "serve", *self.listen(), "--http", f"127.0.0.1:{self.http}",
                    "--data-dir", str(self.data), "--config", str(self.config)]
         try:
             with open(self.log, "ab") as log:
@@ -117,6 +120,21 @@ class Krocket:
     def restart(self, how):
         self.stop(how)
         self.start()
+
+
+class Listeners(Krocket):
+    """krocket with several listeners: `config` has a {port} for each name, the first of which is open to everybody."""
+
+    def __init__(self, work, names, config):
+        super().__init__(work, config="")
+        ports = dict(zip(names, free_ports(len(names))))
+        self.config.write_text(config.format(**ports))
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        self.port = ports[names[0]]
+        self.bootstrap = self.addresses[names[0]]
+
+    def listen(self):
+        return []
 
 
 class Kafka:
