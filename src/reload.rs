@@ -230,6 +230,7 @@ fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
         ("limits", started.limits != now.limits),
         ("log", started.log != now.log),
         ("logging", started.logging != now.logging),
+        ("metrics", started.metrics != now.metrics),
         ("kafka", started.kafka != now.kafka),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()

@@ -57,14 +57,16 @@ impl Server {
         let opened: Arc<OnceLock<Arc<Broker>>> = Arc::default();
         let (drain, stop_http) = (CancellationToken::new(), CancellationToken::new());
         let readiness = readiness(opened.clone(), drain.clone());
-        let v1 = http::Late::default();
-        let operators = tokio::spawn(http::serve(http_socket, readiness, v1.clone(), stop_http.clone()));
+        let (v1, exporter) = (http::Late::default(), http::LateExporter::default());
+        let operators =
+            tokio::spawn(http::serve(http_socket, readiness, v1.clone(), exporter.clone(), stop_http.clone()));
 
         let broker = open(config, settings::broker(config, &ports, loggers)).await?;
         let _ = opened.set(broker.clone());
         let (capacity, grace) = (Capacity::from(settings::limits(config)), config.server.shutdown_grace);
         let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
         let endpoints = std::mem::take(&mut features.routes).merge(http::snapshots::routes(&broker));
+        let _ = exporter.set((Kafka::new(features.handler.clone()), settings::exported(config)));
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
         let _ = v1.set(http::v1(routes));
         tokio::spawn(reload::follow(current, drain.clone()));

@@ -12,6 +12,8 @@ use krocket_config::{Config, ConfigError, Fault, Loaded};
 use krocket_filter::{Expression, FilterError};
 use krocket_proxy::Limits;
 
+use crate::http::Exported;
+
 mod security;
 
 pub use security::{Doors, warnings};
@@ -61,6 +63,12 @@ fn log(config: &Config) -> LogConfig {
         },
         ..defaults
     }
+}
+
+/// Which metrics are made of topics and groups.
+pub fn exported(config: &Config) -> Exported {
+    let krocket_config::schema::Metrics { topics, groups, kafka_exporter } = config.metrics;
+    Exported { topics, groups, kafka_exporter }
 }
 
 /// What clients may use.

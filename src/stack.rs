@@ -42,6 +42,7 @@ impl Features {
         let checks = Checks::new(parking.clone(), rules.clone());
         checks.start(backend.clone());
         workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
+        workers.spawn(parking.clone().count(stop.clone()));
         workers.spawn(krocket_retry::sweep(ledger.clone(), stop.clone()));
         let topics = Topics::new(ledger.clone(), rules.clone(), backend.clone());
         let letters = DeadLetters::new(ledger.clone(), rules.clone(), backend.clone());

@@ -1,5 +1,8 @@
-//! docs/apis.md and docs/configs.md are made from the tables that the code runs on. `UPDATE_DOCS=1 cargo test --test docs`
-//! writes them.
+//! docs/apis.md, docs/configs.md and docs/configuration.md are made from the tables and types that the code runs on.
+//! `UPDATE_DOCS=1 cargo test --test docs` writes them.
+
+#[path = "docs/configuration.rs"]
+mod configuration;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -118,6 +121,7 @@ fn check(name: &str, made: &str) {
 fn pages_are_what_the_tables_say() {
     check("apis.md", &apis());
     check("configs.md", &configs());
+    check("configuration.md", &configuration::page());
 }
 
 #[test]

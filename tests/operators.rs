@@ -234,7 +234,7 @@ fn a_nearly_full_disk_refuses_producers_and_serves_everything_else() {
     let http = http.to_string();
     let (code, _, stderr) = run(&http, &["message", "send", "orders", "there is none"]);
     assert!(code == Some(1) && stderr.contains("log.min_free_bytes"), "{stderr}");
-    let (code, stdout, _) = run(&http, &["message", "show", "orders:0:0"]);
+    let (code, stdout, _) = run(&http, &["message", "get", "orders:0:0"]);
     assert!(code == Some(0) && stdout.contains("there was room"), "{stdout}");
     let metrics = ureq::get(format!("http://{http}/metrics")).call().expect("answers").into_body().read_to_string();
     assert!(metrics.expect("text").contains("krocket_disk_low 1"));

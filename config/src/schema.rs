@@ -27,6 +27,8 @@ pub struct Config {
     pub log: Log,
     /// What is logged to stderr, and how.
     pub logging: Logging,
+    /// What /metrics says of topics and groups.
+    pub metrics: Metrics,
     /// Kafka's broker configs by Kafka's names (`num.partitions`, `log.retention.ms`, ...), values as text. Quoted
     /// (`"num.partitions" = 3`) and dotted (`num.partitions = 3`) keys mean the same.
     #[serde(deserialize_with = "kafka_configs")]
@@ -167,6 +169,24 @@ pub struct Logging {
 impl Default for Logging {
     fn default() -> Self {
         Logging { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Some series for each topic.
+    pub topics: bool,
+    /// Some series for each group, and one for each topic that it reads.
+    pub groups: bool,
+    /// The names of kafka_exporter as well, for dashboards that were made for it: a series for each partition.
+    pub kafka_exporter: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics { topics: true, groups: true, kafka_exporter: false }
     }
 }
 

@@ -11,6 +11,7 @@ mod retry;
 mod schedule;
 mod serve;
 mod table;
+mod top;
 mod topic;
 mod txn;
 mod verify;
@@ -63,6 +64,8 @@ enum Command {
     Topic(topic::Topic),
     /// The look-up index.
     Lookup(lookup::Lookup),
+    /// What goes on, live: topics, rates, groups, lag, pending work.
+    Top(top::Top),
     /// Backups of a running krocket: take, list, check and prune them.
     Backup(backup::Backup),
     /// Fill an empty data folder from a backup.
@@ -96,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::Topic(command) => command.run(),
         Command::Lookup(command) => command.run(),
+        Command::Top(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::Verify(command) => command.run(),

@@ -64,51 +64,51 @@ async fn list(kafka: &Kafka) -> Result<Vec<GroupSummary>, Problem> {
 
 /// A consumer or share group in detail.
 #[derive(Serialize, ToSchema)]
-struct GroupDetail {
+pub(super) struct GroupDetail {
     /// Its id.
-    group: String,
+    pub(super) group: String,
     /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
-    r#type: String,
+    pub(super) r#type: String,
     /// Stable, Empty, PreparingRebalance, ...
-    state: String,
+    pub(super) state: String,
     /// Records between committed offsets and ends, of all partitions; for a share group those that it is not done with.
-    lag: i64,
+    pub(super) lag: i64,
     /// Who is in it.
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     /// Partitions with an offset or a reader.
-    partitions: Vec<Lag>,
+    pub(super) partitions: Vec<Lag>,
 }
 
 /// A member of a group.
 #[derive(Serialize, ToSchema)]
-struct Member {
+pub(super) struct Member {
     /// Its id.
-    id: String,
+    pub(super) id: String,
     /// group.instance.id, of a static member.
-    instance: Option<String>,
+    pub(super) instance: Option<String>,
     /// What the client calls itself.
-    client_id: String,
+    pub(super) client_id: String,
     /// Its address.
-    host: String,
+    pub(super) host: String,
     /// What it reads, as topic:partition.
-    assigned: Vec<String>,
+    pub(super) assigned: Vec<String>,
 }
 
 /// How far a group is in a partition.
 #[derive(Serialize, ToSchema)]
-struct Lag {
+pub(super) struct Lag {
     /// The topic.
-    topic: String,
+    pub(super) topic: String,
     /// The partition.
-    partition: i32,
+    pub(super) partition: i32,
     /// The offset to read next, none before the first commit; for a share group the first that it is not done with.
-    committed: Option<i64>,
+    pub(super) committed: Option<i64>,
     /// The high watermark.
-    end: Option<i64>,
+    pub(super) end: Option<i64>,
     /// How many offsets are between the two; for a share group only those that it is not done with.
-    lag: Option<i64>,
+    pub(super) lag: Option<i64>,
     /// Ids of the members that read it: more than one only in a share group.
-    members: Vec<String>,
+    pub(super) members: Vec<String>,
 }
 
 type Partition = (String, i32);
@@ -135,14 +135,28 @@ struct Reached {
 async fn group(State(kafka): State<Kafka>, Path(group): Path<String>) -> Result<Json<GroupDetail>, Problem> {
     let summary = list(&kafka).await?.into_iter().find(|summary| summary.group == group);
     let summary = summary.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    detail(&kafka, summary).await.map(Json)
+}
+
+/// All groups; one that goes away meanwhile is left out.
+pub(super) async fn all(kafka: &Kafka) -> Result<Vec<GroupDetail>, Problem> {
+    let mut details = Vec::new();
+    for summary in list(kafka).await? {
+        details.extend(detail(kafka, summary).await.ok());
+    }
+    Ok(details)
+}
+
+async fn detail(kafka: &Kafka, summary: GroupSummary) -> Result<GroupDetail, Problem> {
+    let group = summary.group;
     let described = match summary.r#type.as_str() {
-        "consumer" => consumer(&kafka, &group).await?,
-        "share" => share(&kafka, &group).await?,
-        _ => classic(&kafka, &group).await?,
+        "consumer" => consumer(kafka, &group).await?,
+        "share" => share(kafka, &group).await?,
+        _ => classic(kafka, &group).await?,
     };
     let reached = match summary.r#type.as_str() {
-        "share" => shared(&kafka, &group).await?,
-        _ => committed(&kafka, &group).await?,
+        "share" => shared(kafka, &group).await?,
+        _ => committed(kafka, &group).await?,
     };
     let mut readers: BTreeMap<&Partition, Vec<&str>> = BTreeMap::new();
     for (member, assigned) in &described.members {
@@ -170,14 +184,14 @@ async fn group(State(kafka): State<Kafka>, Path(group): Path<String>) -> Result<
         }
     };
     let partitions: Vec<Lag> = all.iter().map(|at| lag(at)).collect();
-    Ok(Json(GroupDetail {
+    Ok(GroupDetail {
         group,
         r#type: summary.r#type,
         state: described.state,
         lag: partitions.iter().filter_map(|partition| partition.lag).sum(),
         partitions,
         members: described.members.into_iter().map(|(member, _)| member).collect(),
-    }))
+    })
 }
 
 fn group_id(group: &str) -> GroupId {

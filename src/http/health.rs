@@ -1,6 +1,6 @@
 //! Is krocket alive, can it serve, how is it doing: /livez, /readyz, /metrics.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,21 +9,35 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use prometheus::{Encoder, TextEncoder};
 
+use super::exporter::{self, Exported};
+use super::kafka::Kafka;
+
 /// Says whether clients can be served: nothing, or the reason why not.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// Whom to ask for topics and groups, once the data folder is open.
+pub type LateExporter = Arc<OnceLock<(Kafka, Exported)>>;
+
 /// The endpoints.
-pub(super) fn routes(readiness: Readiness) -> Router {
+pub(super) fn routes(readiness: Readiness, exporter: LateExporter) -> Router {
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(exporter);
     Router::new()
-        .route("/metrics", get(metrics))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(readiness)
+        .merge(metrics)
 }
 
-async fn metrics() -> impl IntoResponse {
+async fn metrics(State(exporter): State<LateExporter>) -> impl IntoResponse {
+    let mut families = prometheus::gather();
+    if let Some((kafka, exported)) = exporter.get() {
+        match exporter::gather(kafka, *exported).await {
+            Ok(more) => families.extend(more),
+            Err(problem) => tracing::warn!(reason = problem.message, "metrics without topics and groups"),
+        }
+    }
     let mut text = Vec::new();
-    match TextEncoder::new().encode(&prometheus::gather(), &mut text) {
+    match TextEncoder::new().encode(&families, &mut text) {
         Ok(()) => Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)),
         Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))),
     }
@@ -55,7 +69,7 @@ mod tests {
             move || if failed.load(Ordering::SeqCst) { Err("the log stopped".to_owned()) } else { Ok(()) }
         });
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, readiness, Default::default(), stop.clone()));
+        let server = tokio::spawn(serve(listener, readiness, Default::default(), Default::default(), stop.clone()));
         let get = async |path: &str| {
             let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
             let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");

@@ -1,11 +1,13 @@
 //! HTTP for operators: /metrics, /livez, /readyz, and /v1 for everything that is done to messages, topics and groups.
 
 pub mod config;
+mod exporter;
 pub mod groups;
 pub mod health;
 pub mod kafka;
 pub mod messages;
 pub mod openapi;
+pub mod overview;
 pub mod snapshots;
 pub mod topics;
 
@@ -26,7 +28,8 @@ use krocket_features::http::Problem;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use health::Readiness;
+pub use exporter::Exported;
+pub use health::{LateExporter, Readiness};
 
 /// The largest body of a request: about the largest message.
 const MAX_BODY: usize = 16 << 20;
@@ -41,14 +44,15 @@ pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
     v1: Late,
+    exporter: LateExporter,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let routes = routes(readiness, v1);
+    let routes = routes(readiness, v1, exporter);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-fn routes(readiness: Readiness, v1: Late) -> Router {
-    let health = health::routes(readiness.clone());
+fn routes(readiness: Readiness, v1: Late, exporter: LateExporter) -> Router {
+    let health = health::routes(readiness.clone(), exporter);
     let later = move |request: Request| {
         let (v1, readiness) = (v1.clone(), readiness.clone());
         async move {

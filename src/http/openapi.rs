@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::kafka::Kafka;
-use super::{config, groups, messages, topics};
+use super::{config, groups, messages, overview, topics};
 use crate::reload::Current;
 
 #[derive(OpenApi)]
@@ -33,6 +33,7 @@ pub fn routes(kafka: Kafka, current: Arc<Current>, features: OpenApiRouter) -> (
         .merge(config::routes(current))
         .merge(topics::routes(kafka.clone()))
         .merge(groups::routes(kafka.clone()))
+        .merge(overview::routes(kafka.clone()))
         .merge(messages::routes(kafka))
         .merge(OpenApiRouter::new().routes(routes!(openapi)).with_state(text.clone()))
         .merge(features)

@@ -80,10 +80,30 @@ var sample = regexp.MustCompile(`(?m)^([a-z_]+)(?:\{([^}]*)\})? `)
 func exported(t *testing.T) map[string]map[string]bool {
 	t.Helper()
 	krocket := start(t, place(t, "[[views]]\nname = \"paid\"\nsource = \"orders\"\nfilter = \"paid\"\n"))
+	produceAndCommit(t, krocket.kafka)
+	garbage(t, krocket.kafka)
+
+	_, text := krocket.get(t, "/metrics")
+	names := map[string]map[string]bool{}
+	for _, found := range sample.FindAllStringSubmatch(text, -1) {
+		if names[found[1]] == nil {
+			names[found[1]] = map[string]bool{}
+		}
+		for _, label := range strings.Split(found[2], ",") {
+			name, _, _ := strings.Cut(label, "=")
+			names[found[1]][name] = true
+		}
+	}
+	return names
+}
+
+// produceAndCommit has a group "readers" read what there is in "orders", and in the view "paid" where there is one.
+func produceAndCommit(t *testing.T, address string) {
+	t.Helper()
 	context, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	connect := func(options ...kgo.Opt) *kgo.Client {
-		client, err := kgo.NewClient(append(options, kgo.SeedBrokers(krocket.kafka))...)
+		client, err := kgo.NewClient(append(options, kgo.SeedBrokers(address))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,20 +129,6 @@ func exported(t *testing.T) map[string]map[string]bool {
 	if err := consumer.CommitUncommittedOffsets(context); err != nil {
 		t.Fatal(err)
 	}
-	garbage(t, krocket.kafka)
-
-	_, text := krocket.get(t, "/metrics")
-	names := map[string]map[string]bool{}
-	for _, found := range sample.FindAllStringSubmatch(text, -1) {
-		if names[found[1]] == nil {
-			names[found[1]] = map[string]bool{}
-		}
-		for _, label := range strings.Split(found[2], ",") {
-			name, _, _ := strings.Cut(label, "=")
-			names[found[1]][name] = true
-		}
-	}
-	return names
 }
 
 // garbage makes a connection that ends with an error, for the metric that counts those.

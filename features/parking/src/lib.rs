@@ -4,6 +4,7 @@
 //! produced; a row says when what is to be done with it. Delivery appends it anew and takes the row away in the same
 //! frame of the log, so it happens exactly once whatever ends the process.
 
+mod census;
 mod checks;
 mod claims;
 mod deliver;
@@ -86,6 +87,11 @@ impl Parking {
     /// Delivers through `next` until stopped.
     pub async fn run(self: Arc<Self>, next: Arc<dyn Handler>, stop: CancellationToken) {
         worker::run(&self, next, &stop).await;
+    }
+
+    /// Counts what waits, for the metrics, until stopped.
+    pub async fn count(self: Arc<Self>, stop: CancellationToken) {
+        census::run(self, stop).await;
     }
 
     /// Something of this partition is, or is about to be, due at this time. The guard repeats that when it goes: by then

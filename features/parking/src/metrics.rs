@@ -2,7 +2,10 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, register_histogram, register_int_counter};
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntGaugeVec, register_gauge, register_histogram, register_int_counter,
+    register_int_gauge_vec,
+};
 
 /// The metrics.
 pub(crate) struct Metrics {
@@ -11,6 +14,9 @@ pub(crate) struct Metrics {
     pub(crate) failed: IntCounter,
     pub(crate) lost: IntCounter,
     pub(crate) lateness: Histogram,
+    /// By kind; counted every ten seconds at most.
+    pub(crate) waiting: IntGaugeVec,
+    pub(crate) overdue: Gauge,
 }
 
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
@@ -23,6 +29,13 @@ pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
         delivered: counter("krocket_delivered_total", "Parked records that were delivered."),
         failed: counter("krocket_delivery_failures_total", "Attempts to deliver that will be made again."),
         lost: counter("krocket_parked_lost_total", "Parked records whose bytes could not be read."),
+        waiting: register_int_gauge_vec!("krocket_parked_records", "Records that wait, by what for", &["kind"])
+            .expect("registered once"),
+        overdue: register_gauge!(
+            "krocket_parked_overdue_seconds",
+            "How long the oldest undelivered record has been due when last counted"
+        )
+        .expect("registered once"),
         lateness: register_histogram!(lateness.buckets(buckets)).expect("registered once"),
     }
 });
