@@ -50,8 +50,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::RemoveRaftVoter, QUORUM),
     (ApiKey::UpdateRaftVoter, BROKERS),
     (ApiKey::InitializeShareGroupState, BROKERS),
-    (ApiKey::StreamsGroupHeartbeat, "streams groups (KIP-1071) are not served yet"),
-    (ApiKey::StreamsGroupDescribe, "streams groups (KIP-1071) are not served yet"),
     (ApiKey::ReadShareGroupState, BROKERS),
     (ApiKey::WriteShareGroupState, BROKERS),
     (ApiKey::DeleteShareGroupState, BROKERS),

@@ -14,6 +14,8 @@ use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, Offse
 use krocket_protocol::records::builder::{BatchBuilder, LastOffset};
 use krocket_protocol::share_acknowledge::ShareAcknowledgeRequest;
 use krocket_protocol::share_fetch::ShareFetchRequest;
+use krocket_protocol::streams_group_describe::StreamsGroupDescribeRequest;
+use krocket_protocol::streams_group_heartbeat::{StreamsGroupHeartbeatRequest, Subtopology, Topology};
 use krocket_testkit::Krocket;
 use krocket_testkit::session::Session;
 use uuid::Uuid;
@@ -428,6 +430,26 @@ async fn groups(asker: &mut Asker, id: Uuid) {
         .await;
     asker
         .every(|_| ConsumerGroupDescribeRequest::default().with_group_ids(vec![GroupId(text("modern")), group()]))
+        .await;
+    asker
+        .every(|_| {
+            let part =
+                Subtopology { subtopology_id: text("0"), source_topics: vec![text(TOPIC)], ..Subtopology::default() };
+            StreamsGroupHeartbeatRequest {
+                group_id: text("streamers"),
+                member_id: text("member-of-my-own"),
+                rebalance_timeout_ms: 30_000,
+                process_id: Some(text("process")),
+                topology: Some(Topology { epoch: 0, subtopologies: vec![part] }),
+                ..StreamsGroupHeartbeatRequest::default()
+            }
+        })
+        .await;
+    asker
+        .every(|_| StreamsGroupDescribeRequest {
+            group_ids: vec![text("streamers"), text(GROUP)],
+            include_authorized_operations: true,
+        })
         .await;
     asker
         .every(|_| {

@@ -90,6 +90,12 @@ impl Handler for Broker {
                 ApiKey::ShareGroupDescribe => {
                     answer(request, |h, m| api::share_group_describe::handle(self, h, m)).await
                 }
+                ApiKey::StreamsGroupHeartbeat => {
+                    answer(request, |h, m| api::streams_group_heartbeat::handle(self, h, m)).await
+                }
+                ApiKey::StreamsGroupDescribe => {
+                    answer(request, |h, m| api::streams_group_describe::handle(self, h, m)).await
+                }
                 ApiKey::DescribeShareGroupOffsets => {
                     answer(request, |h, m| api::describe_share_group_offsets::handle(self, h, m)).await
                 }

@@ -71,6 +71,11 @@ pub const TABLE: &[Api] = &[
     api(ApiKey::ShareGroupDescribe, 1, 1),
     api(ApiKey::ShareFetch, 1, 2),
     api(ApiKey::ShareAcknowledge, 1, 2),
+    Api {
+        left_out: "warm-up tasks; patterns of source topics, which Kafka refuses as well",
+        ..api(ApiKey::StreamsGroupHeartbeat, 0, 0)
+    },
+    api(ApiKey::StreamsGroupDescribe, 0, 0),
     api(ApiKey::DescribeShareGroupOffsets, 0, 1),
     api(ApiKey::AlterShareGroupOffsets, 0, 0),
     api(ApiKey::DeleteShareGroupOffsets, 0, 0),

@@ -18,6 +18,8 @@ const FEATURES: &[(&str, i16, i16, i16)] = &[
     ("share.version", 0, 1, 1),
     // 2 is KIP-890.
     ("transaction.version", 0, 2, 2),
+    // 1 is KIP-1071.
+    ("streams.version", 0, 1, 1),
 ];
 
 /// Answers the request. The response always has header version 0, whatever its own version.

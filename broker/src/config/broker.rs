@@ -83,8 +83,8 @@ static OWN: &[ConfigDef] = &[
     ),
     row(
         "group.coordinator.rebalance.protocols",
-        Kind::List(&["classic", "consumer"]),
-        "classic,consumer",
+        Kind::List(&["classic", "consumer", "streams"]),
+        "classic,consumer,streams",
         "The group protocols that are served.",
     ),
     row(
@@ -194,6 +194,61 @@ static OWN: &[ConfigDef] = &[
         "45000",
         "How long a member of a share group may be silent before it is removed, ms.",
     ),
+    row(
+        "group.streams.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "How often members of a streams group send heartbeats, ms.",
+    ),
+    row(
+        "group.streams.initial.rebalance.delay.ms",
+        Kind::Int(0, i32::MAX),
+        "3000",
+        "How long a streams group without members waits for more of them before tasks are assigned, ms.",
+    ),
+    row(
+        "group.streams.max.heartbeat.interval.ms",
+        COUNT,
+        "15000",
+        "The most that a group may set as streams.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.streams.max.session.timeout.ms",
+        COUNT,
+        "60000",
+        "The most that a group may set as streams.session.timeout.ms.",
+    ),
+    row("group.streams.max.size", COUNT, "2147483647", "The most members of a streams group."),
+    row(
+        "group.streams.max.standby.replicas",
+        Kind::Int(0, i32::MAX),
+        "2",
+        "The most that a group may set as streams.num.standby.replicas.",
+    ),
+    row(
+        "group.streams.min.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "The least that a group may set as streams.heartbeat.interval.ms.",
+    ),
+    row(
+        "group.streams.min.session.timeout.ms",
+        COUNT,
+        "45000",
+        "The least that a group may set as streams.session.timeout.ms.",
+    ),
+    row(
+        "group.streams.num.standby.replicas",
+        Kind::Int(0, i32::MAX),
+        "0",
+        "How many standbys follow each task of a streams group that has a state.",
+    ),
+    row(
+        "group.streams.session.timeout.ms",
+        COUNT,
+        "45000",
+        "How long a member of a streams group may be silent before it is removed, ms.",
+    ),
     row("log.dirs", Kind::String(&[]), "", "The folder that holds everything."),
     row(
         "max.request.partition.size.limit",
@@ -288,6 +343,18 @@ pub struct BrokerConfig {
     pub share_record_lock_duration_ms: Bounded,
     /// group.share.session.timeout.ms
     pub share_session_timeout_ms: Bounded,
+    /// group.streams.heartbeat.interval.ms
+    pub streams_heartbeat_interval_ms: Bounded,
+    /// group.streams.session.timeout.ms
+    pub streams_session_timeout_ms: Bounded,
+    /// group.streams.num.standby.replicas, with group.streams.max.standby.replicas
+    pub streams_num_standby_replicas: Bounded,
+    /// group.streams.initial.rebalance.delay.ms
+    pub streams_initial_rebalance_delay_ms: i32,
+    /// group.streams.max.size
+    pub streams_group_max_size: usize,
+    /// group.coordinator.rebalance.protocols has `streams`
+    pub streams_groups: bool,
     /// group.share.max.size
     pub share_group_max_size: usize,
     /// group.share.max.share.sessions
@@ -326,11 +393,12 @@ impl BrokerConfig {
         let value = |name: &str| layers.value(name).expect("a name of the table");
         let int = |name: &str| value(name).int();
         let size = |name: &str| int(name).unsigned_abs() as usize;
-        let bounded = |suffix: &str| Bounded {
-            value: int(&format!("group.share.{suffix}")),
-            min: int(&format!("group.share.min.{suffix}")),
-            max: int(&format!("group.share.max.{suffix}")),
+        let of = |protocol: &str, suffix: &str| Bounded {
+            value: int(&format!("group.{protocol}.{suffix}")),
+            min: int(&format!("group.{protocol}.min.{suffix}")),
+            max: int(&format!("group.{protocol}.max.{suffix}")),
         };
+        let bounded = |suffix: &str| of("share", suffix);
         let protocols = value("group.coordinator.rebalance.protocols");
         BrokerConfig {
             auto_create_topics: value("auto.create.topics.enable").boolean(),
@@ -360,6 +428,16 @@ impl BrokerConfig {
             share_partition_max_record_locks: bounded("partition.max.record.locks"),
             share_record_lock_duration_ms: bounded("record.lock.duration.ms"),
             share_session_timeout_ms: bounded("session.timeout.ms"),
+            streams_heartbeat_interval_ms: of("streams", "heartbeat.interval.ms"),
+            streams_session_timeout_ms: of("streams", "session.timeout.ms"),
+            streams_num_standby_replicas: Bounded {
+                value: int("group.streams.num.standby.replicas"),
+                min: 0,
+                max: int("group.streams.max.standby.replicas"),
+            },
+            streams_initial_rebalance_delay_ms: int("group.streams.initial.rebalance.delay.ms"),
+            streams_group_max_size: size("group.streams.max.size"),
+            streams_groups: protocols.has("streams"),
             share_group_max_size: size("group.share.max.size"),
             share_max_sessions: size("group.share.max.share.sessions"),
             offset_metadata_max_bytes: size("offset.metadata.max.bytes"),

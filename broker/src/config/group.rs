@@ -1,4 +1,4 @@
-//! Group configs (KIP-848, KIP-932): the table and the typed view of one group's effective values.
+//! Group configs (KIP-848, KIP-932, KIP-1071): the table and the typed view of one group's effective values.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const fn row(
     ConfigDef { name, kind, default, synonym, doc, promise }
 }
 
-/// Every group config, by name. Streams groups are not served, and neither are their configs.
+/// Every group config, by name. Streams groups have no warm-up tasks, and neither their configs.
 pub static TABLE: &[ConfigDef] = &[
     row(
         "consumer.heartbeat.interval.ms",
@@ -151,6 +151,38 @@ pub static TABLE: &[ConfigDef] = &[
         GROUPS,
         "How long a member of the group may be silent before it is removed, ms.",
     ),
+    row(
+        "streams.heartbeat.interval.ms",
+        COUNT,
+        "5000",
+        "group.streams.heartbeat.interval.ms",
+        GROUPS,
+        "How often members of the group send heartbeats, ms.",
+    ),
+    row(
+        "streams.initial.rebalance.delay.ms",
+        Kind::Int(0, i32::MAX),
+        "3000",
+        "group.streams.initial.rebalance.delay.ms",
+        GROUPS,
+        "How long the group, when it has no members, waits for more of them before tasks are assigned, ms.",
+    ),
+    row(
+        "streams.num.standby.replicas",
+        Kind::Int(0, i32::MAX),
+        "0",
+        "group.streams.num.standby.replicas",
+        GROUPS,
+        "How many standbys follow each task that has a state.",
+    ),
+    row(
+        "streams.session.timeout.ms",
+        COUNT,
+        "45000",
+        "group.streams.session.timeout.ms",
+        GROUPS,
+        "How long a member of the group may be silent before it is removed, ms.",
+    ),
 ];
 
 /// What decides about a group's members. What becomes of a share group's records is [`super::ShareConfig`]'s matter.
@@ -166,6 +198,14 @@ pub struct GroupConfig {
     pub share_heartbeat_interval_ms: i32,
     /// share.session.timeout.ms
     pub share_session_timeout_ms: i32,
+    /// streams.heartbeat.interval.ms
+    pub streams_heartbeat_interval_ms: i32,
+    /// streams.initial.rebalance.delay.ms
+    pub streams_initial_rebalance_delay_ms: i32,
+    /// streams.num.standby.replicas
+    pub streams_num_standby_replicas: i32,
+    /// streams.session.timeout.ms
+    pub streams_session_timeout_ms: i32,
 }
 
 impl GroupConfig {
@@ -177,6 +217,7 @@ impl GroupConfig {
             let text = overrides?.get(name)?;
             def.kind.parse(name, text).ok().map(|value| value.int())
         };
+        let bounded = |name: &str, bounds: Bounded| set(name).map_or(bounds.value, |value| bounds.clamp(value));
         let clamp = |value: i32, (min, max): (i32, i32)| value.max(min).min(max);
         GroupConfig {
             consumer_heartbeat_interval_ms: set("consumer.heartbeat.interval.ms")
@@ -191,21 +232,32 @@ impl GroupConfig {
                 .map_or(broker.share_heartbeat_interval_ms.value, |ms| broker.share_heartbeat_interval_ms.clamp(ms)),
             share_session_timeout_ms: set("share.session.timeout.ms")
                 .map_or(broker.share_session_timeout_ms.value, |ms| broker.share_session_timeout_ms.clamp(ms)),
+            streams_heartbeat_interval_ms: bounded(
+                "streams.heartbeat.interval.ms",
+                broker.streams_heartbeat_interval_ms,
+            ),
+            streams_initial_rebalance_delay_ms: set("streams.initial.rebalance.delay.ms")
+                .unwrap_or(broker.streams_initial_rebalance_delay_ms),
+            streams_num_standby_replicas: bounded("streams.num.standby.replicas", broker.streams_num_standby_replicas),
+            streams_session_timeout_ms: bounded("streams.session.timeout.ms", broker.streams_session_timeout_ms),
         }
     }
 }
 
 /// Checks a group's new overrides against each other and the broker's bounds (GroupConfig.validateValues).
 pub fn check_bounds(overrides: &BTreeMap<String, String>, broker: &BrokerConfig) -> Result<(), InvalidConfig> {
-    let share = |bounds: Bounded| (bounds.min, bounds.max);
+    let limits = |bounds: Bounded| (bounds.min, bounds.max);
     let bounds = [
         ("consumer", "heartbeat.interval.ms", broker.consumer_heartbeat_interval_bounds),
         ("consumer", "session.timeout.ms", broker.consumer_session_timeout_bounds),
-        ("share", "delivery.count.limit", share(broker.share_delivery_count_limit)),
-        ("share", "heartbeat.interval.ms", share(broker.share_heartbeat_interval_ms)),
-        ("share", "partition.max.record.locks", share(broker.share_partition_max_record_locks)),
-        ("share", "record.lock.duration.ms", share(broker.share_record_lock_duration_ms)),
-        ("share", "session.timeout.ms", share(broker.share_session_timeout_ms)),
+        ("share", "delivery.count.limit", limits(broker.share_delivery_count_limit)),
+        ("share", "heartbeat.interval.ms", limits(broker.share_heartbeat_interval_ms)),
+        ("share", "partition.max.record.locks", limits(broker.share_partition_max_record_locks)),
+        ("share", "record.lock.duration.ms", limits(broker.share_record_lock_duration_ms)),
+        ("share", "session.timeout.ms", limits(broker.share_session_timeout_ms)),
+        ("streams", "heartbeat.interval.ms", limits(broker.streams_heartbeat_interval_ms)),
+        ("streams", "num.standby.replicas", limits(broker.streams_num_standby_replicas)),
+        ("streams", "session.timeout.ms", limits(broker.streams_session_timeout_ms)),
     ];
     for (protocol, suffix, (min, max)) in bounds {
         let name = format!("{protocol}.{suffix}");
@@ -218,6 +270,7 @@ pub fn check_bounds(overrides: &BTreeMap<String, String>, broker: &BrokerConfig)
             )));
         }
         if value > max {
+            let suffix = suffix.trim_start_matches("num.");
             return Err(InvalidConfig(format!("{name} must be less than or equal to group.{protocol}.max.{suffix}")));
         }
     }
@@ -225,6 +278,7 @@ pub fn check_bounds(overrides: &BTreeMap<String, String>, broker: &BrokerConfig)
     for (protocol, session_ms, heartbeat_ms) in [
         ("consumer", config.consumer_session_timeout_ms, config.consumer_heartbeat_interval_ms),
         ("share", config.share_session_timeout_ms, config.share_heartbeat_interval_ms),
+        ("streams", config.streams_session_timeout_ms, config.streams_heartbeat_interval_ms),
     ] {
         if session_ms <= heartbeat_ms {
             return Err(InvalidConfig(format!(

@@ -64,6 +64,11 @@ impl GroupState {
                     group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
                 commit.partitions.iter().try_for_each(|p| allowed(p.topic_id, p.partition))?;
             }
+            Kind::Streams(group) => {
+                let allowed =
+                    group.validate_commit(&commit.member_id, commit.epoch, commit.version, commit.transactional)?;
+                commit.partitions.iter().try_for_each(|p| allowed(&p.topic, p.partition))?;
+            }
             // Share groups have no committed offsets.
             Kind::Share(_) => return Err(ErrorCode::GroupIdNotFound),
         }
@@ -94,6 +99,7 @@ impl GroupState {
         match &self.kind {
             Kind::Classic(_) => Ok(()),
             Kind::Consumer(group) => group.validate_fetch(member, epoch),
+            Kind::Streams(group) => group.validate_fetch(member, epoch),
             Kind::Share(_) => Err(ErrorCode::GroupIdNotFound),
         }
     }
@@ -149,7 +155,9 @@ impl GroupState {
                 self.offsets.expired(ctx.now_ms, retention_ms, committed, subscribed)
             }
             Kind::Classic(_) => Vec::new(),
-            Kind::Consumer(_) => self.offsets.expired(ctx.now_ms, retention_ms, committed, subscribed),
+            Kind::Consumer(_) | Kind::Streams(_) => {
+                self.offsets.expired(ctx.now_ms, retention_ms, committed, subscribed)
+            }
         };
         let left = self.offsets.removals(|_, _, _| true).len() - expired.len();
         if !expired.is_empty() {

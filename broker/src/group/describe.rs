@@ -16,6 +16,7 @@ use super::context::{maybe_text, text};
 use super::coordinator::Coordinator;
 use super::share;
 use super::state::Kind;
+use super::streams;
 use super::topics::TopicImage;
 
 impl Coordinator {
@@ -30,6 +31,7 @@ impl Coordinator {
                     Kind::Classic(g) => (g.state.name(), "Classic", g.protocol_type.clone().unwrap_or_default()),
                     Kind::Consumer(g) => (g.state(), "Consumer", classic::CONSUMER.to_owned()),
                     Kind::Share(g) => (g.state(), "Share", share::PROTOCOL_TYPE.to_owned()),
+                    Kind::Streams(g) => (g.state(), "Streams", streams::PROTOCOL_TYPE.to_owned()),
                 })
             })?;
             let group = ListedGroup::default()
@@ -72,7 +74,7 @@ impl Coordinator {
                 Kind::Consumer(consumer) => {
                     Some(describe_consumer(consumer, self.topics(), self.settings(id).default_assignor()))
                 }
-                Kind::Classic(_) | Kind::Share(_) => None,
+                Kind::Classic(_) | Kind::Share(_) | Kind::Streams(_) => None,
             })
         });
         let described = described.unwrap_or_else(|| {

@@ -92,6 +92,7 @@ impl Group {
                 Some(Restored::Classic(group)) => state.kind = Kind::Classic(group),
                 Some(Restored::Consumer(group)) => state.kind = Kind::Consumer(group),
                 Some(Restored::Share(group)) => state.kind = Kind::Share(group),
+                Some(Restored::Streams(group)) => state.kind = Kind::Streams(group),
                 None => {}
             }
             for (rest, value) in offsets {

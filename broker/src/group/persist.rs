@@ -1,10 +1,12 @@
 //! Groups and offsets as rows of the log's tables.
 //!
 //! A key is the group id with its length, then what it is: `c` a classic group, `k` + member id one of its members; `g` a
-//! consumer group's epochs, `m` + member id one of its members; `s` a share group's epochs, `h` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
+//! consumer group's epochs, `m` + member id one of its members; `s` a share group's epochs, `h` + member id one of its
+//! members; `t` a streams group's epochs, `p` its topology, `w` + member id one of its members. Values are JSON: fields may be added, and people can read them. Offsets are
 //! binary, for there are many (see [`super::offsets::Offset`]).
 
 mod classic_rows;
+mod streams_rows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,10 +20,16 @@ use super::consumer::ConsumerGroup;
 use super::consumer::member::{Classic, Member, MemberState, Owned, Partitions};
 use super::journal::Write;
 use super::share::{self, ShareGroup};
+use super::streams::{self, StreamsGroup, Topology};
 use crate::log::tables::GROUPS;
 
 use classic_rows::{ClassicMemberRow, ClassicRow};
 pub(super) use classic_rows::{delete_classic, put_classic};
+use streams_rows::{StreamsMemberRow, StreamsRow};
+pub(super) use streams_rows::{
+    delete_streams, delete_streams_member, delete_topology, put_streams, put_streams_member, put_topology,
+    streams_member_differs,
+};
 
 const CLASSIC: u8 = b'c';
 const CLASSIC_MEMBER: u8 = b'k';
@@ -29,6 +37,9 @@ const CONSUMER: u8 = b'g';
 const MEMBER: u8 = b'm';
 const SHARE: u8 = b's';
 const SHARE_MEMBER: u8 = b'h';
+const STREAMS: u8 = b't';
+const TOPOLOGY: u8 = b'p';
+const STREAMS_MEMBER: u8 = b'w';
 
 /// What every key of a group starts with.
 pub(crate) fn prefix(group: &str) -> Vec<u8> {
@@ -112,6 +123,7 @@ pub(super) enum Restored {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
     Share(ShareGroup),
+    Streams(StreamsGroup),
 }
 
 /// Puts a group together from its rows, each without the group's part of the key. An unreadable row is left out and
@@ -123,6 +135,9 @@ pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> 
     let mut classic_members: Vec<classic::Member> = Vec::new();
     let mut share: Option<EpochRow> = None;
     let mut share_members: Vec<share::Member> = Vec::new();
+    let mut streams: Option<StreamsRow> = None;
+    let mut topology = Topology::default();
+    let mut streams_members: Vec<streams::Member> = Vec::new();
     for (rest, value) in rows {
         let read = match rest.first() {
             Some(&CLASSIC) => serde_json::from_slice(value).map(|row: ClassicRow| classic = Some(row)),
@@ -135,6 +150,11 @@ pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> 
             Some(&SHARE_MEMBER) => {
                 serde_json::from_slice(value).map(|row: ShareMemberRow| share_members.push(row.into()))
             }
+            Some(&STREAMS) => serde_json::from_slice(value).map(|row| streams = Some(row)),
+            Some(&TOPOLOGY) => serde_json::from_slice(value).map(|row| topology = row),
+            Some(&STREAMS_MEMBER) => {
+                serde_json::from_slice(value).map(|row: StreamsMemberRow| streams_members.push(row.into()))
+            }
             _ => Ok(()),
         };
         if let Err(error) = read {
@@ -144,6 +164,9 @@ pub(super) fn restore(group: &str, rows: &[(&[u8], &[u8])]) -> Option<Restored> 
     if let Some(row) = share {
         let group = ShareGroup::restored(row.epoch, row.assignment_epoch, row.metadata_hash, share_members);
         return Some(Restored::Share(group));
+    }
+    if let Some(row) = streams {
+        return Some(Restored::Streams(row.with(topology, streams_members)));
     }
     match (epochs, classic) {
         (Some(row), _) => {
@@ -204,12 +227,7 @@ impl From<&Member> for MemberRow {
             assignor: member.assignor.clone(),
             epoch: member.epoch,
             previous_epoch: member.previous_epoch,
-            state: match member.state {
-                MemberState::Stable => "stable",
-                MemberState::Unrevoked => "unrevoked",
-                MemberState::Unreleased => "unreleased",
-            }
-            .to_owned(),
+            state: member.state.name().to_owned(),
             assigned: owned(&member.assigned),
             revoking: owned(&member.revoking),
             target: partition_rows(&member.target),
@@ -240,11 +258,7 @@ impl From<MemberRow> for Member {
             assignor: row.assignor,
             epoch: row.epoch,
             previous_epoch: row.previous_epoch,
-            state: match row.state.as_str() {
-                "unrevoked" => MemberState::Unrevoked,
-                "unreleased" => MemberState::Unreleased,
-                _ => MemberState::Stable,
-            },
+            state: MemberState::by_name(&row.state),
             untaken: assigned.iter().chain(&revoking).flat_map(pairs).collect(),
             assigned,
             revoking,

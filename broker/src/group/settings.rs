@@ -79,6 +79,18 @@ pub struct GroupSettings {
     pub share_assignment_interval: Duration,
     /// group.share.max.size
     pub share_max_size: usize,
+    /// streams.session.timeout.ms
+    pub streams_session_timeout_ms: i32,
+    /// streams.heartbeat.interval.ms
+    pub streams_heartbeat_interval_ms: i32,
+    /// streams.num.standby.replicas
+    pub streams_num_standby_replicas: i32,
+    /// streams.initial.rebalance.delay.ms
+    pub streams_initial_rebalance_delay_ms: i32,
+    /// group.streams.max.size
+    pub streams_max_size: usize,
+    /// group.coordinator.rebalance.protocols has `streams`
+    pub streams_groups: bool,
     /// group.consumer.migration.policy
     pub migration: MigrationPolicy,
     /// offset.metadata.max.bytes
@@ -105,6 +117,12 @@ impl GroupSettings {
             share_heartbeat_interval_ms: group.share_heartbeat_interval_ms,
             share_assignment_interval: Duration::from_millis(group.share_assignment_interval_ms.unsigned_abs().into()),
             share_max_size: broker.share_group_max_size,
+            streams_session_timeout_ms: group.streams_session_timeout_ms,
+            streams_heartbeat_interval_ms: group.streams_heartbeat_interval_ms,
+            streams_num_standby_replicas: group.streams_num_standby_replicas,
+            streams_initial_rebalance_delay_ms: group.streams_initial_rebalance_delay_ms,
+            streams_max_size: broker.streams_group_max_size,
+            streams_groups: broker.streams_groups,
             migration: MigrationPolicy::by_name(&broker.consumer_group_migration_policy).unwrap_or_default(),
             offset_metadata_max_bytes: broker.offset_metadata_max_bytes,
             offsets_retention_ms: broker.offsets_retention_ms,

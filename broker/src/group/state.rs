@@ -8,6 +8,7 @@ use kafka_protocol::messages::{
     ShareGroupHeartbeatRequest, SyncGroupRequest, SyncGroupResponse,
 };
 use krocket_protocol::ErrorCode;
+use krocket_protocol::streams_group_heartbeat::StreamsGroupHeartbeatRequest;
 use uuid::Uuid;
 
 use super::classic::{ClassicGroup, State};
@@ -18,6 +19,7 @@ use super::metrics::METRICS;
 use super::migrate;
 use super::offsets::Offsets;
 use super::share::{Beaten, ShareGroup};
+use super::streams::{self, StreamsGroup};
 use super::timers::Timer;
 
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub(super) enum Kind {
     Classic(ClassicGroup),
     Consumer(ConsumerGroup),
     Share(ShareGroup),
+    Streams(StreamsGroup),
 }
 
 #[derive(Debug)]
@@ -42,7 +45,7 @@ impl GroupState {
     pub(super) fn exists(&self) -> bool {
         match &self.kind {
             Kind::Classic(group) => group.is_known() || !self.offsets.is_empty(),
-            Kind::Consumer(_) | Kind::Share(_) => true,
+            Kind::Consumer(_) | Kind::Share(_) | Kind::Streams(_) => true,
         }
     }
 
@@ -52,6 +55,7 @@ impl GroupState {
             Kind::Classic(group) => group.state == State::Empty,
             Kind::Consumer(group) => group.members.is_empty(),
             Kind::Share(group) => group.members.is_empty(),
+            Kind::Streams(group) => group.members.is_empty(),
         }
     }
 
@@ -60,6 +64,7 @@ impl GroupState {
             Kind::Classic(group) => group.is_subscribed(topic),
             Kind::Consumer(group) => group.is_subscribed(topic),
             Kind::Share(group) => group.is_subscribed(topic),
+            Kind::Streams(group) => group.is_subscribed(topic),
         }
     }
 
@@ -69,6 +74,7 @@ impl GroupState {
             Kind::Classic(group) => group.resume(ctx),
             Kind::Consumer(group) => group.resume(ctx),
             Kind::Share(group) => group.resume(ctx),
+            Kind::Streams(group) => group.resume(ctx),
         }
     }
 
@@ -81,6 +87,13 @@ impl GroupState {
     ) {
         if let Kind::Share(_) = &self.kind {
             return ctx.join_error(reply, "", ErrorCode::InconsistentGroupProtocol);
+        }
+        if let Kind::Streams(group) = &self.kind {
+            if !group.members.is_empty() {
+                return ctx.join_error(reply, "", ErrorCode::InconsistentGroupProtocol);
+            }
+            group.unpersist(ctx);
+            self.kind = Kind::Classic(ClassicGroup::empty(group.epoch, ctx.now_ms));
         }
         if let Kind::Consumer(group) = &mut self.kind {
             if !group.members.is_empty() {
@@ -124,7 +137,7 @@ impl GroupState {
                 Ok(response) => ctx.answers.push(Answer::Sync(reply, response)),
                 Err(refusal) => ctx.sync_error(reply, refusal.code),
             },
-            Kind::Share(_) => ctx.sync_error(reply, ErrorCode::UnknownMemberId),
+            Kind::Share(_) | Kind::Streams(_) => ctx.sync_error(reply, ErrorCode::UnknownMemberId),
         }
     }
 
@@ -138,7 +151,7 @@ impl GroupState {
         match &mut self.kind {
             Kind::Classic(group) => group.heartbeat(ctx, id, instance, generation),
             Kind::Consumer(group) => group.heartbeat_classic(ctx, id, instance, generation).map_err(|r| r.code),
-            Kind::Share(_) => Err(ErrorCode::UnknownMemberId),
+            Kind::Share(_) | Kind::Streams(_) => Err(ErrorCode::UnknownMemberId),
         }
     }
 
@@ -147,7 +160,7 @@ impl GroupState {
         let group = match &mut self.kind {
             Kind::Classic(group) => return group.leave(ctx, members),
             Kind::Consumer(group) => group,
-            Kind::Share(_) => return vec![Err(ErrorCode::UnknownMemberId); members.len()],
+            Kind::Share(_) | Kind::Streams(_) => return vec![Err(ErrorCode::UnknownMemberId); members.len()],
         };
         let mut leaving: Vec<Arc<str>> = Vec::new();
         let mut results = Vec::new();
@@ -188,7 +201,7 @@ impl GroupState {
         let classic = match &mut self.kind {
             Kind::Consumer(group) => return group.heartbeat(ctx, client, &id, request),
             Kind::Classic(classic) => classic,
-            Kind::Share(_) => {
+            Kind::Share(_) | Kind::Streams(_) => {
                 let message = format!("Group {} is not a consumer group.", ctx.group);
                 return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
             }
@@ -233,8 +246,33 @@ impl GroupState {
                 self.kind = Kind::Share(group);
                 Ok(beaten)
             }
-            Kind::Classic(_) | Kind::Consumer(_) => {
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Streams(_) => {
                 let what = if exists { "is not a share group" } else { "not found" };
+                Err(Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {} {what}.", ctx.group)))
+            }
+        }
+    }
+
+    pub(super) fn streams_heartbeat(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        client: &Client,
+        request: &StreamsGroupHeartbeatRequest,
+    ) -> Result<streams::Beaten, Refusal> {
+        let exists = self.exists();
+        match &mut self.kind {
+            Kind::Streams(group) if request.member_epoch < 0 => group.leave(ctx, request),
+            Kind::Streams(group) => group.heartbeat(ctx, client, request),
+            // An application that went over from the classic protocol keeps its offsets.
+            Kind::Classic(classic) if classic.state == State::Empty && request.member_epoch == 0 => {
+                let mut group = StreamsGroup::empty(classic.generation);
+                let beaten = group.heartbeat(ctx, client, request)?;
+                classic.unpersist(ctx);
+                self.kind = Kind::Streams(group);
+                Ok(beaten)
+            }
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Share(_) => {
+                let what = if exists { "is not a streams group" } else { "not found" };
                 Err(Refusal::new(ErrorCode::GroupIdNotFound, format!("Group {} {what}.", ctx.group)))
             }
         }
@@ -307,6 +345,14 @@ impl GroupState {
                 METRICS.removed_members.with_label_values(&["session"]).inc();
                 group.expel(ctx, id);
             }
+            (Kind::Streams(group), Timer::InitialRebalance) => group.update_target(ctx),
+            (Kind::Streams(group), Timer::Revocation(id)) if !group.failed_to_revoke(id) => {}
+            (Kind::Streams(group), Timer::Session(id) | Timer::Revocation(id)) if group.members.contains_key(id) => {
+                tracing::info!(group = %ctx.group, ?timer, "removed: the time ran out");
+                let why = if matches!(timer, Timer::Session(_)) { "session" } else { "revocation" };
+                METRICS.removed_members.with_label_values(&[why]).inc();
+                group.expel(ctx, id);
+            }
             (Kind::Consumer(group), Timer::Revocation(id)) if !group.failed_to_revoke(id) => {}
             (
                 Kind::Consumer(group),
@@ -351,6 +397,10 @@ impl GroupState {
                 group.epoch
             }
             Kind::Share(group) => {
+                group.unpersist(ctx);
+                group.epoch
+            }
+            Kind::Streams(group) => {
                 group.unpersist(ctx);
                 group.epoch
             }

@@ -110,6 +110,7 @@ impl Harness {
             Some(Restored::Classic(group)) => Kind::Classic(group),
             Some(Restored::Consumer(group)) => Kind::Consumer(group),
             Some(Restored::Share(group)) => Kind::Share(group),
+            Some(Restored::Streams(group)) => Kind::Streams(group),
             None => GroupState::new(self.now_ms).kind,
         };
         self.timers.clear();
@@ -119,21 +120,21 @@ impl Harness {
     pub(super) fn classic(&self) -> &ClassicGroup {
         match &self.state.kind {
             Kind::Classic(group) => group,
-            Kind::Consumer(_) | Kind::Share(_) => panic!("not a classic group"),
+            Kind::Consumer(_) | Kind::Share(_) | Kind::Streams(_) => panic!("not a classic group"),
         }
     }
 
     pub(super) fn consumer(&self) -> &ConsumerGroup {
         match &self.state.kind {
             Kind::Consumer(group) => group,
-            Kind::Classic(_) | Kind::Share(_) => panic!("not a consumer group"),
+            Kind::Classic(_) | Kind::Share(_) | Kind::Streams(_) => panic!("not a consumer group"),
         }
     }
 
     pub(super) fn share(&self) -> &ShareGroup {
         match &self.state.kind {
             Kind::Share(group) => group,
-            Kind::Classic(_) | Kind::Consumer(_) => panic!("not a share group"),
+            Kind::Classic(_) | Kind::Consumer(_) | Kind::Streams(_) => panic!("not a share group"),
         }
     }
 

@@ -11,6 +11,8 @@ pub(super) enum Timer {
     GroupJoin,
     /// Classic: the wait for members to sync.
     GroupSync,
+    /// Streams: the wait for more members before tasks are given out first.
+    InitialRebalance,
     /// A member's session.
     Session(Arc<str>),
     /// KIP-848: a member's time to give up partitions.
@@ -38,9 +40,13 @@ impl Timers {
 
     /// Starts the timer unless it runs already.
     pub(super) fn start_if_absent(&mut self, timer: Timer, now: Instant, timeout_ms: i32) {
-        if !self.deadlines.contains_key(&timer) {
+        if !self.is_running(&timer) {
             self.start(timer, now, timeout_ms);
         }
+    }
+
+    pub(super) fn is_running(&self, timer: &Timer) -> bool {
+        self.deadlines.contains_key(timer)
     }
 
     pub(super) fn cancel(&mut self, timer: &Timer) {

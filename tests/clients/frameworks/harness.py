@@ -26,8 +26,8 @@ def check(holds, what):
 class Module(clients.Java):
     """A Maven module of this folder at a version, with the class path that Maven gives it."""
 
-    def __init__(self, folder, version, pinned="kafka.version"):
-        super().__init__(f"framework-{folder}-{version}", version, f"frameworks/{folder}")
+    def __init__(self, folder, version, pinned="kafka.version", parent="frameworks/"):
+        super().__init__(f"framework-{folder}-{version}", version, f"{parent}{folder}")
         self.pinned = pinned
 
     def jars(self):
@@ -130,6 +130,14 @@ class Case:
                                   stdout=subprocess.PIPE, stderr=log, timeout=seconds,
                                   env={**os.environ, "KROCKET_BOOTSTRAP": self.broker.bootstrap})
         check(done.returncode == 0, f"{args[0]} {args[1]} failed, see {log.name}")
+        return done.stdout
+
+    def tool(self, module, main, *args, seconds=60):
+        """Runs one of Kafka's command-line classes; gives what it printed."""
+        command = module.java(main, "--bootstrap-server", self.broker.bootstrap, *args)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=seconds)
+        check(done.returncode == 0, f"{main} {' '.join(args)}: {done.stdout}")
         return done.stdout
 
     def produce(self, topic, records, rate=100_000):

@@ -28,6 +28,26 @@ pub(in crate::group) enum MemberState {
     Unreleased,
 }
 
+impl MemberState {
+    /// What it is called in the log.
+    pub(in crate::group) fn name(self) -> &'static str {
+        match self {
+            MemberState::Stable => "stable",
+            MemberState::Unrevoked => "unrevoked",
+            MemberState::Unreleased => "unreleased",
+        }
+    }
+
+    /// The state of this name.
+    pub(in crate::group) fn by_name(name: &str) -> Self {
+        match name {
+            "unrevoked" => MemberState::Unrevoked,
+            "unreleased" => MemberState::Unreleased,
+            _ => MemberState::Stable,
+        }
+    }
+}
+
 /// What a member brings along that speaks the classic protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::group) struct Classic {

@@ -37,7 +37,7 @@ impl Coordinator {
         let found = found.as_ref().ok_or(false).and_then(|group| {
             group.read(|state| match &state.kind {
                 Kind::Share(group) => Ok(read(group)),
-                Kind::Classic(_) | Kind::Consumer(_) => Err(state.exists()),
+                Kind::Classic(_) | Kind::Consumer(_) | Kind::Streams(_) => Err(state.exists()),
             })
         });
         found.map_err(|exists| {

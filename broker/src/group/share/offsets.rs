@@ -38,7 +38,7 @@ impl Coordinator {
                 Kind::Classic(classic) if !classic.is_known() && state.offsets.is_empty() => {
                     new.insert(ShareGroup::empty(classic.generation))
                 }
-                Kind::Classic(_) | Kind::Consumer(_) => {
+                Kind::Classic(_) | Kind::Consumer(_) | Kind::Streams(_) => {
                     let message = format!("Group {} is not a share group.", ctx.group);
                     return Err(Refusal::new(ErrorCode::GroupIdNotFound, message));
                 }

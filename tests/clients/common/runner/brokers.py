@@ -66,6 +66,12 @@ class Running:
 
 # Waits that a test can wait for.
 CONFIG = """
+[kafka]
+"group.streams.min.session.timeout.ms" = 1000
+"group.streams.session.timeout.ms" = 6000
+"group.streams.min.heartbeat.interval.ms" = 100
+"group.streams.heartbeat.interval.ms" = 500
+
 [[retry]]
 groups = ["*"]
 backoff = { steps = ["200ms"] }
@@ -148,6 +154,10 @@ class Kafka:
         "log.cleaner.backoff.ms": "500",
         "group.consumer.min.heartbeat.interval.ms": "500",
         "group.consumer.heartbeat.interval.ms": "1000",
+        "group.streams.min.session.timeout.ms": "1000",
+        "group.streams.session.timeout.ms": "6000",
+        "group.streams.min.heartbeat.interval.ms": "100",
+        "group.streams.heartbeat.interval.ms": "500",
     }
 
     def __init__(self, work):

@@ -38,12 +38,14 @@ public final class Streams {
         p.put(StreamsConfig.REPLICATION_FACTOR_CONFIG, 1);
         // Every step of a count is written, so that a step that is missing or double shows.
         p.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 0);
-        p.put(StreamsConfig.consumerPrefix("session.timeout.ms"), 6000);
-        p.put(StreamsConfig.consumerPrefix("heartbeat.interval.ms"), 500);
         p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
         String protocol = System.getenv("STREAMS_GROUP_PROTOCOL");
         if (protocol != null) {
             p.put("group.protocol", protocol);
+        } else {
+            // With the streams protocol these are the broker's.
+            p.put(StreamsConfig.consumerPrefix("session.timeout.ms"), 6000);
+            p.put(StreamsConfig.consumerPrefix("heartbeat.interval.ms"), 500);
         }
 
         KafkaStreams streams = new KafkaStreams(builder.build(), p);
