@@ -17,6 +17,7 @@ use krocket_protocol::describe_share_group_offsets::{
     DescribeShareGroupOffsetsRequest, DescribeShareGroupOffsetsResponse,
 };
 use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest};
+use krocket_protocol::streams_group_describe::{StreamsGroupDescribeRequest, StreamsGroupDescribeResponse};
 use krocket_protocol::{ApiKey, StrBytes};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -34,7 +35,7 @@ pub(super) fn routes(kafka: Kafka) -> OpenApiRouter {
 struct GroupSummary {
     /// Its id.
     group: String,
-    /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
+    /// `classic`, `consumer` (KIP-848), `share` (KIP-932) or `streams` (KIP-1071).
     r#type: String,
     /// Stable, Empty, PreparingRebalance, ...
     state: String,
@@ -67,7 +68,7 @@ async fn list(kafka: &Kafka) -> Result<Vec<GroupSummary>, Problem> {
 pub(super) struct GroupDetail {
     /// Its id.
     pub(super) group: String,
-    /// `classic`, `consumer` (KIP-848) or `share` (KIP-932).
+    /// `classic`, `consumer` (KIP-848), `share` (KIP-932) or `streams` (KIP-1071).
     pub(super) r#type: String,
     /// Stable, Empty, PreparingRebalance, ...
     pub(super) state: String,
@@ -152,6 +153,7 @@ async fn detail(kafka: &Kafka, summary: GroupSummary) -> Result<GroupDetail, Pro
     let described = match summary.r#type.as_str() {
         "consumer" => consumer(kafka, &group).await?,
         "share" => share(kafka, &group).await?,
+        "streams" => streams(kafka, &group).await?,
         _ => classic(kafka, &group).await?,
     };
     let reached = match summary.r#type.as_str() {
@@ -276,6 +278,39 @@ async fn share(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
         let shown = Member {
             id: member.member_id.to_string(),
             instance: None,
+            client_id: member.client_id.to_string(),
+            host: member.client_host.to_string(),
+            assigned: named(&assigned),
+        };
+        (shown, assigned)
+    });
+    Ok(Described { state: found.group_state.to_string(), members: members.collect() })
+}
+
+/// Members of a streams group read what their active tasks do.
+async fn streams(kafka: &Kafka, group: &str) -> Result<Described, Problem> {
+    let request = StreamsGroupDescribeRequest {
+        group_ids: vec![StrBytes::from_string(group.to_owned())],
+        ..StreamsGroupDescribeRequest::default()
+    };
+    let response: StreamsGroupDescribeResponse = kafka.ask(ApiKey::StreamsGroupDescribe, request).await?;
+    let found = response.groups.into_iter().next();
+    let found = found.ok_or_else(|| Problem::not_found(format!("there is no group \"{group}\"")))?;
+    check(found.error_code, found.error_message.as_deref(), || format!("group \"{group}\""))?;
+    let parts = found.topology.and_then(|topology| topology.subtopologies).unwrap_or_default();
+    let members = found.members.into_iter().map(|member| {
+        let mut assigned = Vec::new();
+        for tasks in &member.assignment.active_tasks {
+            for part in parts.iter().filter(|part| part.subtopology_id == tasks.subtopology_id) {
+                let repartitioned = part.repartition_source_topics.iter().map(|topic| &topic.name);
+                for topic in part.source_topics.iter().chain(repartitioned) {
+                    assigned.extend(tasks.partitions.iter().map(|index| (topic.to_string(), *index)));
+                }
+            }
+        }
+        let shown = Member {
+            id: member.member_id.to_string(),
+            instance: member.instance_id.map(|id| id.to_string()),
             client_id: member.client_id.to_string(),
             host: member.client_host.to_string(),
             assigned: named(&assigned),
