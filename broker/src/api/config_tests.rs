@@ -247,7 +247,21 @@ async fn what_cannot_be_set_says_why_and_changes_nothing() {
         (BROKER, "7", vec![("num.partitions", SET, Some("9"))], ErrorCode::InvalidRequest, "read-only"),
         (BROKER, "7", vec![("nothing", SET, Some("9"))], ErrorCode::InvalidRequest, "Unknown broker config name"),
         (BROKER, "8", vec![("log.retention.ms", SET, Some("9"))], ErrorCode::InvalidRequest, "expected 7"),
-        (GROUP, "g", vec![("streams.session.timeout.ms", SET, Some("9"))], ErrorCode::InvalidConfig, "Unknown group"),
+        (GROUP, "g", vec![("streams.num.warmup.replicas", SET, Some("9"))], ErrorCode::InvalidConfig, "Unknown group"),
+        (
+            GROUP,
+            "g",
+            vec![("streams.session.timeout.ms", SET, Some("9"))],
+            ErrorCode::InvalidConfig,
+            "group.streams.min",
+        ),
+        (
+            GROUP,
+            "g",
+            vec![("streams.num.standby.replicas", SET, Some("3"))],
+            ErrorCode::InvalidConfig,
+            "group.streams.max.standby.replicas",
+        ),
         (
             GROUP,
             "g",
