@@ -21,7 +21,8 @@ pub(super) struct Final {
     first_bare: String,
     gs2: String,
     server_first: String,
-    nonce: String,
+    /// The client's part, and both parts.
+    nonces: [String; 2],
 }
 
 /// Answers the client's first message.
@@ -41,8 +42,8 @@ pub(super) fn first(users: &Users, mechanism: ScramMechanism, token: &[u8]) -> R
     let credential = users.scram(&user, mechanism);
     let server_first = format!("r={nonce},s={},i={}", BASE64.encode(&credential.salt), credential.iterations);
     let answer = server_first.clone().into_bytes();
-    let (first_bare, gs2) = (first.bare, first.gs2);
-    let last = Final { mechanism, user, credential, first_bare, gs2, server_first, nonce };
+    let (first_bare, gs2, nonces) = (first.bare, first.gs2, [first.nonce, nonce]);
+    let last = Final { mechanism, user, credential, first_bare, gs2, server_first, nonces };
     Ok(Step::Challenge(Exchange::ScramFinal(Box::new(last)), answer))
 }
 
@@ -120,7 +121,9 @@ impl Final {
         if binding != self.gs2.as_bytes() && binding != b"n,," {
             return Err(refuse("the channel binding is not the one of the first message"));
         }
-        if nonce != self.nonce {
+        // librdkafka before 2.6.1, which kcat often has, puts its own part before both. What must not be missing is ours.
+        let [own, both] = &self.nonces;
+        if nonce != both && nonce.strip_prefix(own.as_str()) != Some(both) {
             return Err(refuse("the nonce is not the one of this exchange"));
         }
         let message = format!("{},{},{without_proof}", self.first_bare, self.server_first);
@@ -159,7 +162,7 @@ mod tests {
                 first_bare: "n=user,r=rOprNGfwEbeRWgbNEkqO".to_owned(),
                 gs2: "n,,".to_owned(),
                 server_first,
-                nonce: nonce.to_owned(),
+                nonces: ["rOprNGfwEbeRWgbNEkqO".to_owned(), nonce.to_owned()],
             };
             exchange.check(format!("c=biws,r={nonce},p={proof}").as_bytes())
         };
@@ -167,6 +170,30 @@ mod tests {
         assert_eq!(proved.token, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
         for wrong in ["dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVA=", "", "dHzb", "?"] {
             assert!(last(wrong).is_err_and(|error| error.told.is_none()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn old_librdkafkas_nonce_is_taken_and_one_without_the_servers_part_is_not() {
+        let mechanism = ScramMechanism::Sha512;
+        let salted = mechanism.salted(b"pencil", b"salt", 4096);
+        let credential = mechanism.credential(&salted, b"salt".to_vec(), 4096);
+        for (nonce, good) in [("abcdef", true), ("abcabcdef", true), ("abc", false), ("xabcdef", false), ("", false)] {
+            let exchange = Final {
+                mechanism,
+                user: "user".to_owned(),
+                credential: Arc::new(credential.clone()),
+                first_bare: "n=user,r=abc".to_owned(),
+                gs2: "n,,".to_owned(),
+                server_first: "r=abcdef,s=c2FsdA==,i=4096".to_owned(),
+                nonces: ["abc".to_owned(), "abcdef".to_owned()],
+            };
+            let message = format!("{},{},c=biws,r={nonce}", exchange.first_bare, exchange.server_first);
+            let signature = mechanism.hmac(&credential.stored_key, message.as_bytes());
+            let client_key = mechanism.hmac(&salted, b"Client Key");
+            let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(key, signature)| key ^ signature).collect();
+            let last = format!("c=biws,r={nonce},p={}", BASE64.encode(proof));
+            assert_eq!(exchange.check(last.as_bytes()).is_ok(), good, "{nonce:?}");
         }
     }
 

@@ -1,9 +1,11 @@
 """kafka-python: produces and consumes with the credentials of the command line."""
+import io
+import logging
 import sys
 
 from kafka import KafkaConsumer, KafkaProducer
-from kafka.errors import AuthenticationFailedError, KafkaError
-from kafka.sasl.oauth import AbstractTokenProvider
+from kafka.errors import KafkaError, SaslAuthenticationFailedError
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
 bootstrap, mechanism, user, secret, ca, pem, topic, count = sys.argv[1:]
 
@@ -23,19 +25,22 @@ else:
     else:
         config |= {"sasl_plain_username": user, "sasl_plain_password": secret}
 
+# It tries again and again, and only its log says why.
+log = io.StringIO()
+logging.basicConfig(stream=log, level=logging.WARNING)
 values = [f"record-{i}".encode() for i in range(int(count))]
 try:
     producer = KafkaProducer(**config)
     for value in values:
         producer.send(topic, value).get(20)
     producer.close()
-except AuthenticationFailedError as error:
+except SaslAuthenticationFailedError as error:
     print(f"refused: {error}")
     sys.exit(3)
 except KafkaError as error:
+    print(f"{error}\n{log.getvalue()[-1000:]}")
     # A certificate that is not taken ends the connection, and nothing more.
-    print(f"refused: {error}")
-    sys.exit(3 if mechanism == "mTLS" else 1)
+    sys.exit(3 if mechanism == "mTLS" or "SaslAuthenticationFailedError" in log.getvalue() else 1)
 consumer = KafkaConsumer(topic, **config, auto_offset_reset="earliest", consumer_timeout_ms=15000)
 got = []
 for message in consumer:

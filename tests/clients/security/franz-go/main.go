@@ -22,7 +22,9 @@ import (
 func fail(err error) {
 	fmt.Println(err)
 	if errors.Is(err, kerr.SaslAuthenticationFailed) || strings.Contains(err.Error(), "tls") ||
-		strings.Contains(err.Error(), "SASL_AUTHENTICATION_FAILED") || strings.Contains(err.Error(), "invalid_token") {
+		strings.Contains(err.Error(), "SASL_AUTHENTICATION_FAILED") || strings.Contains(err.Error(), "invalid_token") ||
+		// What it makes of the provider's refusal (RFC 7628).
+		strings.Contains(err.Error(), "unexpected data in oauth response") {
 		os.Exit(3)
 	}
 	os.Exit(1)
