@@ -43,6 +43,7 @@ pub fn broker(config: &Config, ports: &[u16], loggers: Option<Arc<dyn Loggers>>)
         listeners: if config.listeners.is_empty() { BTreeMap::new() } else { told.into_iter().collect() },
         cluster_id: None,
         configs: config.kafka.clone(),
+        authorizer: false,
         log: log(config),
         loggers,
     }

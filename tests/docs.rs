@@ -11,7 +11,6 @@ use krocket_broker::config::{ConfigDef, Promise, broker, group, topic};
 use krocket_protocol::ApiKey;
 use krocket_protocol::api::{TABLE, served};
 
-const SECURITY: &str = "ACLs are not served yet";
 const QUOTAS: &str = "quotas are not served yet";
 const TOKENS: &str = "there are no delegation tokens";
 const BROKERS: &str = "spoken between brokers and controllers; krocket is one process";
@@ -20,9 +19,6 @@ const TELEMETRY: &str = "client metrics (KIP-714) are not collected; clients do 
 
 /// Every API of the protocol that is not served, and why.
 const NOT_SERVED: &[(ApiKey, &str)] = &[
-    (ApiKey::DescribeAcls, SECURITY),
-    (ApiKey::CreateAcls, SECURITY),
-    (ApiKey::DeleteAcls, SECURITY),
     (ApiKey::AlterReplicaLogDirs, "there is one data folder"),
     (ApiKey::CreateDelegationToken, TOKENS),
     (ApiKey::RenewDelegationToken, TOKENS),

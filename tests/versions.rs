@@ -243,6 +243,9 @@ async fn cluster(asker: &mut Asker) {
         .await;
     asker.every(|_| ListPartitionReassignmentsRequest::default().with_topics(None).with_timeout_ms(5000)).await;
     asker.every(|_| ListConfigResourcesRequest::default()).await;
+    asker.every(|_| DescribeAclsRequest::default()).await;
+    asker.every(|_| CreateAclsRequest::default().with_creations(vec![Default::default()])).await;
+    asker.every(|_| DeleteAclsRequest::default().with_filters(vec![Default::default()])).await;
 }
 
 async fn transactions(asker: &mut Asker) {

@@ -41,6 +41,9 @@ impl Handler for Broker {
                     answer(request, |h, m| api::list_partition_reassignments::handle(self, h, m)).await
                 }
                 ApiKey::DescribeCluster => answer(request, |h, m| api::describe_cluster::handle(self, h, m)).await,
+                ApiKey::DescribeAcls => answer(request, |h, m| api::describe_acls::handle(self, h, m)).await,
+                ApiKey::CreateAcls => answer(request, |h, m| api::create_acls::handle(self, h, m)).await,
+                ApiKey::DeleteAcls => answer(request, |h, m| api::delete_acls::handle(self, h, m)).await,
                 ApiKey::ListConfigResources => {
                     answer(request, |h, m| api::list_config_resources::handle(self, h, m)).await
                 }

@@ -13,6 +13,7 @@ mod txn;
 
 pub mod credentials;
 
+mod acls;
 mod cluster;
 mod dispatch;
 mod fetch_session;
@@ -61,6 +62,7 @@ pub struct Broker {
     /// Random bytes that are this cluster's for ever.
     pub secret: Vec<u8>,
     sessions: fetch_session::Sessions,
+    acls: Arc<acls::AclStore>,
     producer_ids: Arc<producer_ids::ProducerIds>,
     transactions: Arc<txn::Transactions>,
     shares: Arc<share::Shares>,
@@ -79,6 +81,7 @@ impl Broker {
         let groups = group::open(&log, &topics, &configs)?;
         let producer_ids = Arc::new(producer_ids::ProducerIds::default());
         let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
+        let acls = acls::AclStore::load(&log)?;
         let shares = share::Shares::open(&log, &topics, &configs)?;
         groups.set_share_state(shares.clone());
         let broker = Arc::new(Broker {
@@ -91,6 +94,7 @@ impl Broker {
             credentials,
             secret,
             sessions: fetch_session::Sessions::default(),
+            acls,
             producer_ids,
             transactions,
             shares,
@@ -99,6 +103,11 @@ impl Broker {
         let weak = Arc::downgrade(&broker);
         broker.log.start_housekeeping(move || weak.upgrade().map(|broker| broker.jobs()));
         Ok(broker)
+    }
+
+    /// The ACLs as they are, for whoever decides by them.
+    pub fn acls(&self) -> Arc<krocket_stack::security::Acls> {
+        self.acls.shared().clone()
     }
 
     /// Every partition, with the configuration that it is kept by.

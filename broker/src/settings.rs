@@ -24,6 +24,8 @@ pub struct Settings {
     /// Kafka broker configs, by Kafka's names (`log.retention.ms`, `num.partitions`, ...): what
     /// [`config::broker::table`](crate::config::broker::table) lists.
     pub configs: BTreeMap<String, String>,
+    /// True where ACLs decide; without it they cannot be looked at or changed.
+    pub authorizer: bool,
     /// How the log uses disk and memory.
     pub log: LogConfig,
     /// The log levels of this process, if they can be changed while it runs.
@@ -56,6 +58,7 @@ impl fmt::Debug for Settings {
             .field("listeners", &self.listeners)
             .field("cluster_id", &self.cluster_id)
             .field("configs", &self.configs)
+            .field("authorizer", &self.authorizer)
             .field("log", &self.log)
             .finish_non_exhaustive()
     }
@@ -69,6 +72,7 @@ impl Default for Settings {
             listeners: BTreeMap::new(),
             cluster_id: None,
             configs: BTreeMap::new(),
+            authorizer: false,
             log: LogConfig::default(),
             loggers: None,
         }

@@ -30,3 +30,5 @@ pub const TXN_OFFSETS: u8 = 13;
 pub const SHARES: u8 = 14;
 /// (SCRAM mechanism, user) -> what is kept of the password.
 pub const CREDENTIALS: u8 = 15;
+/// An ACL, all of it -> nothing.
+pub const ACLS: u8 = 16;

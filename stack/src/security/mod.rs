@@ -1,7 +1,9 @@
-//! What the broker keeps and the edges of krocket need of it: who may come in.
+//! What the broker keeps and the edges of krocket need of it: who may come in, and what they may do.
 //!
 //! Each is a snapshot that the backend replaces as a whole when it changed and that others read without locks.
 
+pub mod acl;
+pub mod acls;
 pub mod scram;
 
 use std::collections::HashMap;
@@ -9,6 +11,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+pub use acl::{Acl, InvalidAcl, Operation, Pattern, Permission, ResourceType};
+pub use acls::{AclSet, Acls, Who};
 pub use scram::{ScramCredential, ScramMechanism};
 
 /// The SCRAM credentials that were set with Kafka's admin call.
