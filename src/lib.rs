@@ -1,6 +1,9 @@
 //! krocket put together: configuration to settings, the stack, the listeners.
 
+#[cfg(test)]
+mod acl_tests;
 pub mod backup;
+mod catalog;
 pub mod cli;
 pub mod exit;
 pub mod http;

@@ -232,6 +232,7 @@ fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
         ("logging", started.logging != now.logging),
         ("metrics", started.metrics != now.metrics),
         ("kafka", started.kafka != now.kafka),
+        ("http", started.http != now.http),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
 }

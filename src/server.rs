@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::http::Gate;
+use crate::http::auth::tokens::Tokens;
 use crate::http::kafka::Kafka;
 use crate::reload::{self, Current};
 use crate::settings::Doors;
@@ -67,8 +69,19 @@ impl Server {
         let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
         let endpoints = std::mem::take(&mut features.routes).merge(http::snapshots::routes(&broker));
         let _ = exporter.set((Kafka::new(features.handler.clone()), settings::exported(config)));
+        let authorizer = match config.security.authorizer {
+            true => {
+                let policy = settings::policy(config).map_err(Failure::Other)?;
+                Some(features.authorize(&broker, current.rules.clone(), policy))
+            }
+            false => None,
+        };
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
-        let _ = v1.set(http::v1(routes));
+        let gate = match authorizer {
+            Some(authorizer) => Some(Gate::new(authorizer, tokens(&current)?, current.rules.clone())),
+            None => None,
+        };
+        let _ = v1.set(http::v1(routes, gate));
         tokio::spawn(reload::follow(current, drain.clone()));
         doors.follow(&drain);
         let run = |((_, _, socket), listener): ((_, _, Listener), _)| {
@@ -126,6 +139,12 @@ async fn open(config: &Config, settings: Settings) -> Result<Arc<Broker>, Failur
         Ok(Err(error)) => Err(cannot_open(error.to_string())),
         Err(error) => Err(cannot_open(error.to_string())),
     }
+}
+
+fn tokens(current: &Current) -> Result<Tokens, Failure> {
+    let config = current.config();
+    let Some(file) = &config.http.tokens_file else { return Ok(Tokens::none()) };
+    Tokens::open(file).map_err(Failure::Other)
 }
 
 fn readiness(opened: Arc<OnceLock<Arc<Broker>>>, drain: CancellationToken) -> http::Readiness {

@@ -11,6 +11,8 @@ use krocket_config::security::Listener;
 use krocket_config::{Config, ConfigError, Fault, Loaded};
 use krocket_filter::{Expression, FilterError};
 use krocket_proxy::Limits;
+use krocket_proxy::acl::Policy;
+use krocket_stack::Principal;
 
 use crate::http::Exported;
 
@@ -43,7 +45,7 @@ pub fn broker(config: &Config, ports: &[u16], loggers: Option<Arc<dyn Loggers>>)
         listeners: if config.listeners.is_empty() { BTreeMap::new() } else { told.into_iter().collect() },
         cluster_id: None,
         configs: config.kafka.clone(),
-        authorizer: false,
+        authorizer: config.security.authorizer,
         log: log(config),
         loggers,
     }
@@ -144,7 +146,17 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
         return Err(loaded.error("logging", "filter", format!("not a log filter: {error}")));
     }
     kafka_configs(loaded)?;
+    policy(&loaded.config).map_err(|why| loaded.error("security", "super_users", why))?;
     rules(loaded).map(drop)
+}
+
+/// Who may do everything, and what no ACL decides; the error names a user that is none.
+pub fn policy(config: &Config) -> Result<Policy, String> {
+    let user = |text: &String| {
+        Principal::parse(text).ok_or_else(|| format!("\"{text}\" is no user: write \"User:name\""))
+    };
+    let super_users = config.security.super_users.iter().map(user).collect::<Result<_, _>>()?;
+    Ok(Policy { super_users, allow_if_no_acl: config.security.allow_everyone_if_no_acl_found })
 }
 
 /// The features' rules, filters included.

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
+use krocket_broker::Broker;
 use krocket_config::rules::Live;
 use krocket_features::Reserved;
 use krocket_filter::Views;
 use krocket_half::{Checks, HalfMessages};
 use krocket_lookup::{Indexed, Lookup};
 use krocket_parking::Parking;
-use krocket_retry::{DeadLetters, Retry, Topics};
+use krocket_proxy::acl::{Authorizer, Policy};
+use krocket_retry::{DeadLetters, Retry};
 use krocket_schedule::Schedule;
 use krocket_stack::{Handler, Ledger, Stack};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::catalog::Topics;
 use crate::share_rules::FeatureRules;
 
 /// A backend with the features round it.
@@ -23,6 +26,8 @@ pub struct Features {
     pub handler: Arc<dyn Handler>,
     /// Their HTTP endpoints.
     pub routes: OpenApiRouter,
+    /// What names of topics mean to them.
+    pub views: Views,
     /// What works in the background.
     workers: JoinSet<()>,
     stop: CancellationToken,
@@ -44,7 +49,7 @@ impl Features {
         workers.spawn(parking.clone().run(backend.clone(), stop.clone()));
         workers.spawn(parking.clone().count(stop.clone()));
         workers.spawn(krocket_retry::sweep(ledger.clone(), stop.clone()));
-        let topics = Topics::new(ledger.clone(), rules.clone(), backend.clone());
+        let topics = krocket_retry::Topics::new(ledger.clone(), rules.clone(), backend.clone());
         let letters = DeadLetters::new(ledger.clone(), rules.clone(), backend.clone());
         let stack = Stack::new(backend)
             .layer(Schedule::new(parking.clone(), rules.clone()))
@@ -61,7 +66,15 @@ impl Features {
             .merge(krocket_retry::routes(letters))
             .merge(krocket_lookup::routes(lookup))
             .merge(views.routes());
-        Features { handler, routes, workers, stop }
+        Features { handler, routes, views, workers, stop }
+    }
+
+    /// Puts the authorizer round everything.
+    pub fn authorize(&mut self, broker: &Arc<Broker>, rules: Live, policy: Policy) -> Authorizer {
+        let catalog = Topics { broker: broker.clone(), views: self.views.clone(), rules };
+        let authorizer = Authorizer::new(broker.acls(), policy, Arc::new(catalog));
+        self.handler = Stack::new(self.handler.clone()).layer(authorizer.clone()).build();
+        authorizer
     }
 
     /// Ends the workers, which finish what they have begun.

@@ -29,6 +29,8 @@ pub struct Config {
     pub logging: Logging,
     /// What /metrics says of topics and groups.
     pub metrics: Metrics,
+    /// The HTTP API's own.
+    pub http: Http,
     /// Kafka's broker configs by Kafka's names (`num.partitions`, `log.retention.ms`, ...), values as text. Quoted
     /// (`"num.partitions" = 3`) and dotted (`num.partitions = 3`) keys mean the same.
     #[serde(deserialize_with = "kafka_configs")]
@@ -188,6 +190,14 @@ impl Default for Metrics {
     fn default() -> Self {
         Metrics { topics: true, groups: true, kafka_exporter: false }
     }
+}
+
+/// `[http]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Lines of `token = "User:name"`: who may use /v1 as whom, with `Authorization: Bearer`. Read again when it changes.
+    pub tokens_file: Option<PathBuf>,
 }
 
 /// How log lines look.

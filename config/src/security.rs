@@ -101,6 +101,12 @@ impl fmt::Display for Mechanism {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Security {
+    /// True: ACLs decide who may do what, and what they do not allow is denied (Kafka's authorizer.class.name).
+    pub authorizer: bool,
+    /// Who may do everything, as `User:name` (Kafka's super.users).
+    pub super_users: Vec<String>,
+    /// True: what no ACL names is allowed to everybody (Kafka's allow.everyone.if.no.acl.found).
+    pub allow_everyone_if_no_acl_found: bool,
     /// A TOML file of `name = "password"` lines for PLAIN and SCRAM; read again when it changes. A user whose SCRAM
     /// credentials were set with Kafka's admin call goes by those.
     pub users_file: Option<PathBuf>,
@@ -167,6 +173,7 @@ impl Config {
         let mut paths: Vec<&mut PathBuf> =
             tls.flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(tls.client_ca.as_mut())).collect();
         paths.extend(self.security.users_file.as_mut());
+        paths.extend(self.http.tokens_file.as_mut());
         if let Some(oauth) = &mut self.security.oauthbearer {
             if let Some(file) = oauth.file() {
                 oauth.jwks = folder.join(file).display().to_string();

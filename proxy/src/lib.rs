@@ -9,6 +9,7 @@
 //! - `reader` turns bytes into frames within [`budget`]; `writer` sends chunks, file slices by the kernel.
 //! - `service` turns one frame into one response; `api_versions` is the one API answered here.
 
+pub mod acl;
 pub mod budget;
 pub mod capacity;
 pub mod limits;

@@ -16,11 +16,15 @@ const POLL: Duration = Duration::from_millis(100);
 const MAX_ANSWER: u64 = 64 << 20;
 
 /// Which krocket, and how its answers are shown.
-#[derive(Args, Clone, Debug)]
+// Not Debug: it holds a token.
+#[derive(Args, Clone)]
 pub(super) struct Remote {
     /// The server's HTTP address.
     #[arg(long, global = true, value_name = "HOST:PORT", env = "KROCKET_HTTP", default_value = "127.0.0.1:9644")]
     http: String,
+    /// The token that says who is asking, where krocket's authorizer is on.
+    #[arg(long, global = true, value_name = "TOKEN", env = "KROCKET_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// Print the API's JSON instead of a table.
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -74,7 +78,7 @@ pub(super) fn path(segments: &[&str]) -> String {
 impl Remote {
     /// Asks for something.
     pub(super) fn get(&self, path: &str, query: &Query) -> Result<Value, Failure> {
-        let request = self.agent().get(self.url(path)?);
+        let request = self.signed(self.agent().get(self.url(path)?));
         let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
         self.answer(request.call())
     }
@@ -92,7 +96,7 @@ impl Remote {
 
     /// Has something done.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.answer(self.agent().post(self.url(path)?).send_json(body))
+        self.answer(self.signed(self.agent().post(self.url(path)?)).send_json(body))
     }
 
     /// Has something done that may take long, with a progress bar where there is a terminal to see it. `status` answers
@@ -124,7 +128,7 @@ impl Remote {
 
     /// Has something removed.
     pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.answer(self.agent().delete(self.url(path)?).call())
+        self.answer(self.signed(self.agent().delete(self.url(path)?)).call())
     }
 
     /// Prints a list: JSON, or a table of these columns, as far as the rows have them.
@@ -163,6 +167,14 @@ impl Remote {
 
     fn agent(&self) -> ureq::Agent {
         ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
+    }
+
+    /// With who is asking, where that is said.
+    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        }
     }
 
     fn url(&self, path: &str) -> Result<String, Failure> {

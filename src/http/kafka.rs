@@ -22,6 +22,11 @@ pub const EARLIEST: i64 = -2;
 /// ListOffsets' timestamp for the high watermark.
 pub const LATEST: i64 = -1;
 
+tokio::task_local! {
+    /// Who asked over HTTP, where that is known: the requests made for them are theirs.
+    pub(super) static CALLER: Arc<Connection>;
+}
+
 /// Asks the whole stack, as a client would.
 #[derive(Clone)]
 pub struct Kafka {
@@ -60,7 +65,7 @@ impl Kafka {
             api,
             version,
             client_id: Some(StrBytes::from_static_str("krocket-http")),
-            connection: self.connection.clone(),
+            connection: CALLER.try_with(Arc::clone).unwrap_or_else(|_| self.connection.clone()),
         };
         let response = self.handler.call(Request::new(head, message)).await?;
         Ok(response.into_message(version)?)
@@ -121,6 +126,12 @@ pub fn check(code: i16, message: Option<&str>, what: impl FnOnce() -> String) ->
             | ErrorCode::UnknownTopicId
             | ErrorCode::ResourceNotFound,
         ) => StatusCode::NOT_FOUND,
+        Some(
+            ErrorCode::TopicAuthorizationFailed
+            | ErrorCode::GroupAuthorizationFailed
+            | ErrorCode::ClusterAuthorizationFailed
+            | ErrorCode::TransactionalIdAuthorizationFailed,
+        ) => StatusCode::FORBIDDEN,
         Some(code) if code.is_retriable() => StatusCode::SERVICE_UNAVAILABLE,
         Some(ErrorCode::KafkaStorageError | ErrorCode::UnknownServerError) | None => StatusCode::SERVICE_UNAVAILABLE,
         Some(_) => StatusCode::BAD_REQUEST,

@@ -1,5 +1,6 @@
 //! HTTP for operators: /metrics, /livez, /readyz, and /v1 for everything that is done to messages, topics and groups.
 
+pub mod auth;
 pub mod config;
 mod exporter;
 pub mod groups;
@@ -14,6 +15,7 @@ pub mod topics;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -28,6 +30,7 @@ use krocket_features::http::Problem;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use auth::Gate;
 pub use exporter::Exported;
 pub use health::{LateExporter, Readiness};
 
@@ -47,7 +50,7 @@ pub async fn serve(
     exporter: LateExporter,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let routes = routes(readiness, v1, exporter);
+    let routes = routes(readiness, v1, exporter).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
@@ -68,12 +71,15 @@ fn routes(readiness: Readiness, v1: Late, exporter: LateExporter) -> Router {
     health.fallback(later)
 }
 
-/// The endpoints below /v1 as one service.
-pub fn v1(routes: Router) -> MethodRouter {
+/// The endpoints below /v1 as one service; with a gate, for those only that it lets in.
+pub fn v1(routes: Router, gate: Option<Gate>) -> MethodRouter {
+    let mut routes = routes.fallback(|request: Request| async move {
+        Problem::not_found(format!("there is no {}; /v1/openapi.json lists what there is", request.uri().path()))
+    });
+    if let Some(gate) = gate {
+        routes = routes.layer(middleware::from_fn_with_state(gate, auth::guard));
+    }
     let routes = routes
-        .fallback(|request: Request| async move {
-            Problem::not_found(format!("there is no {}; /v1/openapi.json lists what there is", request.uri().path()))
-        })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(errors_in_json));
     any_service(routes)

@@ -26,7 +26,7 @@ async fn endpoints() -> (MethodRouter, Value) {
     let (features, _folder) = stack::testing::features().await;
     let current = Current::fixed(&Config::default()).expect("the defaults are valid");
     let routes = super::openapi::routes(Kafka::new(Arc::new(Nobody)), current, features.routes);
-    (super::v1(routes.0), serde_json::to_value(routes.1).expect("JSON"))
+    (super::v1(routes.0, None), serde_json::to_value(routes.1).expect("JSON"))
 }
 
 async fn ask(endpoints: &MethodRouter, method: &str, path: &str) -> (u16, Value) {

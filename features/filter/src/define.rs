@@ -22,7 +22,7 @@ use crate::view::{AUTO, FILTER, SOURCE};
 /// How long a topic's creation may take, ms.
 const TIMEOUT_MS: i32 = 30_000;
 /// Between a source's name and the tags in the name of a view that comes with a subscription.
-const SEPARATOR: &str = "--";
+pub(crate) const SEPARATOR: &str = "--";
 
 /// Why a view is refused.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]

@@ -48,6 +48,18 @@ impl Views {
         worker::run(self.0, stop).await;
     }
 
+    /// What a view shows a part of, also of one that a subscription would bring; `None` for any other topic.
+    pub fn source(&self, topic: &str) -> Option<String> {
+        let shared = &self.0;
+        if let Some((source, _)) = registry::configured(&*shared.ledger, topic) {
+            return Some(source);
+        }
+        if !topic.contains(define::SEPARATOR) || shared.ledger.topic(topic).is_some() {
+            return None;
+        }
+        define::auto(&*shared.ledger, topic).map(|(source, _)| source.to_owned())
+    }
+
     /// `/v1/views`
     pub fn routes(&self) -> OpenApiRouter {
         http::routes(self.0.clone())

@@ -1,0 +1,154 @@
+//! Who asks over HTTP, and whether they may: the same ACLs as on Kafka's wire.
+//!
+//! Endpoints that ask in Kafka requests carry their caller with them, so the authorizer decides; for the others
+//! [`routes`] has a row each.
+
+pub mod routes;
+pub mod tokens;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, WWW_AUTHENTICATE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use krocket_config::rules::Live;
+use krocket_features::http::Problem;
+use krocket_proxy::acl::{Ask, Authorizer};
+use krocket_stack::security::{Operation, ResourceType};
+use krocket_stack::{Connection, Principal};
+use serde_json::Value;
+
+use super::kafka::CALLER;
+use routes::{Check, Rule, Unknown};
+use tokens::Tokens;
+
+/// The largest answer of a list.
+const MAX_LIST: usize = 64 << 20;
+
+/// What decides about requests to /v1.
+#[derive(Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    authorizer: Authorizer,
+    tokens: Tokens,
+    rules: Live,
+}
+
+impl Gate {
+    /// With these tokens, by the authorizer's decisions.
+    pub fn new(authorizer: Authorizer, tokens: Tokens, rules: Live) -> Self {
+        Gate(Arc::new(Inner { authorizer, tokens, rules }))
+    }
+
+    /// Whom the request's credentials are of.
+    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
+        let unknown = |why: &str| Problem::new(StatusCode::UNAUTHORIZED, why);
+        let value = headers.get(AUTHORIZATION).ok_or_else(|| {
+            unknown("who is asking? Send `Authorization: Bearer <token>` (krocket --token, KROCKET_TOKEN)")
+        })?;
+        let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
+        match scheme.to_ascii_lowercase().as_str() {
+            "bearer" => self.0.tokens.find(secret.trim()).ok_or_else(|| unknown("the token is not known")),
+            _ => Err(unknown("`Authorization: Bearer <token>` is expected")),
+        }
+    }
+}
+
+/// The middleware round /v1.
+pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    let principal = match gate.principal(request.headers()) {
+        Ok(principal) => principal,
+        Err(problem) => {
+            let mut response = problem.into_response();
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"krocket\""));
+            return response;
+        }
+    };
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let connection = Arc::new(Connection {
+        // Not an internal connection: layers do for these requests what they do for clients'.
+        id: u64::MAX,
+        peer: peer.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        listener: "http".to_owned(),
+        software: OnceLock::new(),
+        authenticated: OnceLock::from(principal),
+    });
+    let work = gate.decide(&connection, request, next);
+    CALLER.scope(connection.clone(), work).await.unwrap_or_else(IntoResponse::into_response)
+}
+
+impl Gate {
+    async fn decide(&self, connection: &Connection, request: Request, next: Next) -> Result<Response, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let method = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+        let path = parts.uri.path();
+        let rule = match routes::find(&method, path) {
+            Ok(rule) => rule,
+            Err(Unknown::Method) => {
+                let message = format!("{path} does not know {method}");
+                return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, message));
+            }
+            // There is no such path, and that is the answer.
+            Err(Unknown::Path) => {
+                return Err(Problem::not_found(format!("there is no {path}; /v1/openapi.json lists what there is")));
+            }
+        };
+        let params = RawPathParams::from_request_parts(&mut parts, &()).await.ok();
+        let param = params.iter().flatten().next().map(|(_, value)| value.to_owned()).unwrap_or_default();
+        let ask = self.0.authorizer.ask(connection);
+        let (check, request) = match rule {
+            Rule::Known => return Ok(next.run(Request::from_parts(parts, body)).await),
+            Rule::List(list) => {
+                let response = next.run(Request::from_parts(parts, body)).await;
+                return Ok(narrowed(response, |item| list.shows(item, &ask)).await);
+            }
+            Rule::NewView => {
+                let bytes = axum::body::to_bytes(body, super::MAX_BODY).await;
+                let bytes = bytes.map_err(|error| Problem::bad_request(error.to_string()))?;
+                let view: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+                let text = |field: &str| view.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+                if !ask.creates(&text("name")) {
+                    return Err(forbidden(&ask, Operation::Create, ResourceType::Topic, &text("name")));
+                }
+                let check = Check { operation: Operation::Describe, kind: ResourceType::Topic, name: text("source") };
+                (vec![check], Request::from_parts(parts, Body::from(bytes)))
+            }
+            Rule::All(checks) => {
+                let prefixes = self.0.rules.get().prefixes.clone();
+                let checks = checks.iter().map(|(what, operation)| what.check(*operation, &param, &prefixes));
+                (checks.collect::<Result<_, _>>()?, Request::from_parts(parts, body))
+            }
+        };
+        for Check { operation, kind, name } in check {
+            if !ask.may(operation, kind, &name) {
+                return Err(forbidden(&ask, operation, kind, &name));
+            }
+        }
+        Ok(next.run(request).await)
+    }
+}
+
+fn forbidden(ask: &Ask<'_>, operation: Operation, kind: ResourceType, name: &str) -> Problem {
+    let message = format!("{} may not {operation:?} {kind:?} \"{name}\"", ask.principal());
+    Problem::new(StatusCode::FORBIDDEN, message)
+}
+
+/// A list without the items that may not be seen. A page may become shorter than its limit; `next` goes on all the same.
+async fn narrowed(response: Response, shows: impl Fn(&Value) -> bool) -> Response {
+    if !response.status().is_success() {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let unreadable = || Problem::unavailable("the list cannot be narrowed to what may be seen").into_response();
+    let Ok(bytes) = axum::body::to_bytes(body, MAX_LIST).await else { return unreadable() };
+    let Ok(mut list) = serde_json::from_slice::<Value>(&bytes) else { return unreadable() };
+    let Some(items) = list.get_mut("items").and_then(Value::as_array_mut) else { return unreadable() };
+    items.retain(shows);
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, Body::from(list.to_string()))
+}
