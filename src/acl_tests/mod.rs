@@ -10,13 +10,13 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::BytesMut;
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName, create_topics_request::CreatableTopic};
-use kafka_protocol::protocol::{Decodable, Encodable, Request as KafkaRequest};
+use kafka_protocol::protocol::{Decodable, Request as KafkaRequest};
 use krocket_broker::{Broker, Settings};
 use krocket_config::rules::Live;
 use krocket_proxy::acl::{Authorizer, Policy};
 use krocket_protocol::{ApiKey, StrBytes, api};
 use krocket_stack::security::acl::{Acl, CLUSTER, Operation, Pattern, Permission, ResourceType};
-use krocket_stack::{Body, Connection, Handler, Head, Principal, Request, Response};
+use krocket_stack::{Body, Connection, Head, Principal, Request, Response};
 
 use crate::stack::Features;
 
