@@ -348,9 +348,7 @@ async fn shares(walk: &mut Walk<'_>, id: Uuid) {
         topics: vec![asked],
         ..ShareAcknowledge::default()
     };
-    // Without the topic the session is the first to be missed.
-    walk.world.grant(&["Read group sharers"]);
-    walk.needs(&["Read group sharers"], request).await;
+    walk.needs(&["Read group sharers", "Read topic orders"], request).await;
     let named = describe_share_group_offsets_request::DescribeShareGroupOffsetsRequestTopic::default()
         .with_topic_name(name(TOPIC))
         .with_partitions(vec![0]);
