@@ -74,12 +74,17 @@ impl Server {
                 let policy = settings::policy(config).map_err(Failure::Other)?;
                 Some(features.authorize(&broker, current.rules.clone(), policy))
             }
-            false => None,
+            false => {
+                if !config.security.super_users.is_empty() {
+                    tracing::warn!("super_users mean nothing without `authorizer = true`: everybody may do everything");
+                }
+                None
+            }
         };
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
-        let gate = match authorizer {
-            Some(authorizer) => Some(Gate::new(authorizer, tokens(&current)?, current.rules.clone())),
-            None => None,
+        let gate = match authorizer.is_some() || config.http.tokens_file.is_some() {
+            true => Some(Gate::new(authorizer, tokens(&current)?, current.rules.clone())),
+            false => None,
         };
         let _ = v1.set(http::v1(routes, gate));
         tokio::spawn(reload::follow(current, drain.clone()));
