@@ -15,12 +15,18 @@ const STRIDE: i64 = 16 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How much of the disk krocket takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskLimits {
     /// Producers are refused while the file system has less than this free; 0 for never.
     pub min_free_bytes: u64,
     /// Producers are refused while the data folder holds more than this; 0 for no limit.
     pub max_bytes: u64,
+}
+
+impl Default for DiskLimits {
+    fn default() -> Self {
+        DiskLimits { min_free_bytes: 128 << 20, max_bytes: 0 }
+    }
 }
 
 /// Says whether a producer's bytes may be written.
@@ -118,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_disk_with_room_admits_and_one_without_refuses_until_there_is_some() {
-        let (disk, _folder) = disk(DiskLimits::default());
+        let (disk, _folder) = disk(DiskLimits { min_free_bytes: 1, max_bytes: 0 });
         assert_eq!(disk.admit(1 << 20), Ok(()));
 
         let (disk, _folder) = self::disk(DiskLimits { min_free_bytes: u64::MAX, max_bytes: 0 });
