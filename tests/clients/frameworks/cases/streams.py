@@ -118,6 +118,8 @@ def sharing(case):
                 held[process] += sum(len(ids.split(",")) for ids in re.findall(r"\[([\d, ]+)\]", active))
         return sorted(held.values())
 
+    a.wait_for("RUNNING")
+    b.wait_for("RUNNING")
     until("the two share eight tasks", 60, lambda: tasks() == [4, 4], a)
     check(app in group("--list").splitlines(), "the group is not in the list")
     check("Stable" in group("--describe", "--group", app, "--state"), "the group is not stable")
