@@ -7,6 +7,7 @@ use krocket_broker::config::logger::Loggers;
 use krocket_broker::{Broker, Settings};
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
+use krocket_proxy::quota::Enforcer;
 use krocket_proxy::{Capacity, Listener};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -65,6 +66,7 @@ impl Server {
 
         let broker = open(config, settings::broker(config, &ports, loggers)).await?;
         let _ = opened.set(broker.clone());
+        let quotas = Arc::new(Enforcer::new(broker.quotas(), broker.configs.broker().quota_windows));
         let (capacity, grace) = (Capacity::from(settings::limits(config)), config.server.shutdown_grace);
         let mut features = Features::start(broker.clone(), broker.clone(), current.rules.clone());
         let endpoints = std::mem::take(&mut features.routes).merge(http::snapshots::routes(&broker));
@@ -90,7 +92,7 @@ impl Server {
         tokio::spawn(reload::follow(current, drain.clone()));
         doors.follow(&drain);
         let run = |((_, _, socket), listener): ((_, _, Listener), _)| {
-            let guarded = doors.guard(socket, &listener, &broker);
+            let guarded = doors.guard(socket.with_quotas(quotas.clone()), &listener, &broker);
             tokio::spawn(guarded.run(features.handler.clone(), capacity.clone(), drain.clone(), grace))
         };
         let clients = bound.into_iter().zip(config.listeners()).map(run).collect();

@@ -11,7 +11,6 @@ use krocket_broker::config::{ConfigDef, Promise, broker, group, topic};
 use krocket_protocol::ApiKey;
 use krocket_protocol::api::{TABLE, served};
 
-const QUOTAS: &str = "quotas are not served yet";
 const TOKENS: &str = "there are no delegation tokens";
 const BROKERS: &str = "spoken between brokers and controllers; krocket is one process";
 const QUORUM: &str = "there is no quorum of controllers";
@@ -24,8 +23,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::RenewDelegationToken, TOKENS),
     (ApiKey::ExpireDelegationToken, TOKENS),
     (ApiKey::DescribeDelegationToken, TOKENS),
-    (ApiKey::DescribeClientQuotas, QUOTAS),
-    (ApiKey::AlterClientQuotas, QUOTAS),
     (ApiKey::Vote, BROKERS),
     (ApiKey::BeginQuorumEpoch, BROKERS),
     (ApiKey::EndQuorumEpoch, BROKERS),

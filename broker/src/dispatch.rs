@@ -108,6 +108,10 @@ impl Handler for Broker {
                 ApiKey::DeleteShareGroupOffsets => {
                     answer(request, |h, m| api::delete_share_group_offsets::handle(self, h, m)).await
                 }
+                ApiKey::DescribeClientQuotas => {
+                    answer(request, |h, m| api::describe_client_quotas::handle(self, h, m)).await
+                }
+                ApiKey::AlterClientQuotas => answer(request, |h, m| api::alter_client_quotas::handle(self, h, m)).await,
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
         })

@@ -20,6 +20,7 @@ mod fetch_session;
 mod ledger;
 mod pattern;
 mod producer_ids;
+mod quotas;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Broker {
     pub secret: Vec<u8>,
     sessions: fetch_session::Sessions,
     acls: Arc<acls::AclStore>,
+    quotas: Arc<quotas::QuotaStore>,
+    mutations: quotas::mutations::Mutations,
     producer_ids: Arc<producer_ids::ProducerIds>,
     transactions: Arc<txn::Transactions>,
     shares: Arc<share::Shares>,
@@ -82,6 +85,9 @@ impl Broker {
         let producer_ids = Arc::new(producer_ids::ProducerIds::default());
         let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
         let acls = acls::AclStore::load(&log)?;
+        let quotas = quotas::QuotaStore::load(&log)?;
+        let burst = configs.broker().controller_quota_windows.span();
+        let mutations = quotas::mutations::Mutations::new(quotas.shared().clone(), burst);
         let shares = share::Shares::open(&log, &topics, &configs)?;
         groups.set_share_state(shares.clone());
         let broker = Arc::new(Broker {
@@ -95,6 +101,8 @@ impl Broker {
             secret,
             sessions: fetch_session::Sessions::default(),
             acls,
+            quotas,
+            mutations,
             producer_ids,
             transactions,
             shares,
@@ -108,6 +116,11 @@ impl Broker {
     /// The ACLs as they are, for whoever decides by them.
     pub fn acls(&self) -> Arc<krocket_stack::security::Acls> {
         self.acls.shared().clone()
+    }
+
+    /// The client quotas as they are, for whoever throttles by them.
+    pub fn quotas(&self) -> Arc<krocket_stack::security::Quotas> {
+        self.quotas.shared().clone()
     }
 
     /// Every partition, with the configuration that it is kept by.

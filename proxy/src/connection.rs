@@ -13,7 +13,6 @@ use futures_util::future::{Either, Ready, ready};
 use futures_util::stream::{FuturesOrdered, unfold};
 use futures_util::{StreamExt, poll};
 use krocket_protocol::ApiKey;
-use krocket_protocol::chunk::Chunk;
 use krocket_stack::{BoxFuture, Connection, Handler};
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -23,9 +22,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Limits;
 use crate::budget::Budget;
+use crate::quota::{Enforcer, Mute};
 use crate::reader::{ReadError, Reader};
 use crate::sasl::{Sasl, Session, enter};
-use crate::service::{Call, CallError};
+use crate::service::{Answered, Call, CallError};
 use crate::stream::{Source, Stream};
 use crate::writer::{WriteError, Writer};
 
@@ -54,6 +54,7 @@ pub(crate) struct Shared {
     pub(crate) strangers: Arc<Semaphore>,
     pub(crate) drain: CancellationToken,
     pub(crate) sasl: Option<Arc<Sasl>>,
+    pub(crate) quotas: Option<Arc<Enforcer>>,
 }
 
 /// Serves one client until it leaves, errs, idles, or the listener drains.
@@ -79,9 +80,14 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
     let mut idle = pin!(sleep(limits.idle));
     let mut active = Instant::now();
     let mut end = None;
+    let mut mute = Mute::default();
 
     loop {
-        if !writer.is_full() {
+        if end.is_some() {
+            // Nothing more is read in any case.
+            mute.end();
+        }
+        if !writer.is_full() && !mute.is_on() {
             pipeline.start().await;
         }
         if end.is_some() && pipeline.is_empty() && writer.is_empty() {
@@ -95,7 +101,12 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
                 Err(error) => return Err(error.into()),
             },
             Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
-                Ok(frame) => writer.push(frame.unwrap_or_default())?,
+                Ok(Answered { frame, throttle }) => {
+                    writer.push(frame.unwrap_or_default())?;
+                    if let Some(throttle) = throttle {
+                        mute.begin(throttle);
+                    }
+                }
                 Err(mut error) => {
                     if let CallError::Refused { answer, .. } = &mut error {
                         writer.push(std::mem::take(answer))?;
@@ -105,7 +116,7 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
                     return Err(error.into());
                 }
             },
-            frame = frames.next(), if end.is_none() && pipeline.waiting_bytes < WAITING_BYTES => match frame {
+            frame = frames.next(), if end.is_none() && !mute.is_on() && pipeline.waiting_bytes < WAITING_BYTES => match frame {
                 Some(Ok(frame)) => {
                     active = Instant::now();
                     match Call::new(frame, &connection) {
@@ -122,6 +133,7 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
                     end = Some(End::Left);
                 }
             },
+            () = mute.over(), if mute.is_on() => {}
             () = drain.as_mut(), if end.is_none() => {
                 pipeline.cancel(&[ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup]);
                 end = Some(End::Drain);
@@ -183,7 +195,7 @@ async fn linger(stream: &TcpStream) {
     let _ = timeout(LINGER, discard).await;
 }
 
-type Answer = Result<Option<Vec<Chunk>>, CallError>;
+type Answer = Result<Answered, CallError>;
 type Running = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
 
 /// One connection's requests between the reader and the writer.
@@ -232,7 +244,8 @@ impl<'a> Pipeline<'a> {
                 continue;
             }
             self.kind = call.head.api;
-            let answer = call.answer(self.shared.handler.clone(), self.session.clone());
+            let shared = self.shared;
+            let answer = call.answer(shared.handler.clone(), self.session.clone(), shared.quotas.clone());
             let mut answer: BoxFuture<'static, Answer> = Box::pin(answer);
             self.running.push_back(match poll!(&mut answer) {
                 Poll::Ready(answer) => Either::Left(ready(answer)),

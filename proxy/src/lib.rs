@@ -7,6 +7,7 @@
 //! - [`sasl`] lets a client prove who it is before it may do anything else.
 //! - `connection` is one client: reads frames, keeps responses in order, notices that the client went away.
 //! - `reader` turns bytes into frames within [`budget`]; `writer` sends chunks, file slices by the kernel.
+//! - [`quota`] measures what clients use and holds up who uses too much.
 //! - `service` turns one frame into one response; `api_versions` is the one API answered here.
 
 pub mod acl;
@@ -15,6 +16,7 @@ pub mod capacity;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod quota;
 pub mod sasl;
 pub mod tls;
 

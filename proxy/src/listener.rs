@@ -16,6 +16,7 @@ use crate::capacity::Capacity;
 use crate::connection::{ConnectionError, Shared, serve};
 use crate::metrics;
 use crate::quiet::Quiet;
+use crate::quota::Enforcer;
 use crate::reader::ReadError;
 use crate::sasl::Sasl;
 use crate::service::CallError;
@@ -34,6 +35,7 @@ pub struct Listener {
     name: String,
     tls: Option<Arc<Tls>>,
     sasl: Option<Arc<Sasl>>,
+    quotas: Option<Arc<Enforcer>>,
 }
 
 impl Listener {
@@ -45,7 +47,7 @@ impl Listener {
         // Connections of an earlier process that linger in TIME_WAIT must not keep us from the port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned(), tls: None, sasl: None })
+        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned(), tls: None, sasl: None, quotas: None })
     }
 
     /// Encrypts every connection.
@@ -56,6 +58,11 @@ impl Listener {
     /// Lets in whoever proves who they are.
     pub fn with_sasl(self, sasl: Option<Arc<Sasl>>) -> Self {
         Listener { sasl, ..self }
+    }
+
+    /// Holds clients to their quotas.
+    pub fn with_quotas(self, quotas: Arc<Enforcer>) -> Self {
+        Listener { quotas: Some(quotas), ..self }
     }
 
     /// The address, with the port that port 0 became.
@@ -74,8 +81,8 @@ impl Listener {
     ) -> bool {
         let Capacity { limits, open, strangers, budget } = capacity.into();
         let door = Arc::new(Door { tls: self.tls.clone(), failures: Quiet::default() });
-        let shared =
-            Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl: self.sasl.clone() });
+        let (sasl, quotas) = (self.sasl.clone(), self.quotas.clone());
+        let shared = Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl, quotas });
         let cut_off = CancellationToken::new();
         let tasks = TaskTracker::new();
 
@@ -86,6 +93,14 @@ impl Listener {
                 tracing::warn!(%peer, limit = shared.limits.connections, "too many connections, closing this one");
                 continue;
             };
+            if let Some(throttle) = self.quotas.as_ref().and_then(|quotas| quotas.refuse_connection(peer.ip())) {
+                let cut_off = cut_off.clone();
+                tasks.spawn(async move {
+                    let _held = (permit, stream, Open::new());
+                    cut_off.run_until_cancelled(tokio::time::sleep(throttle.delay)).await;
+                });
+                continue;
+            }
             let connection = Arc::new(self.connection(peer));
             let (door, shared, cut_off) = (door.clone(), shared.clone(), cut_off.clone());
             tasks.spawn(async move {

@@ -1,8 +1,10 @@
 //! One frame to one response frame: header, version check, the stack, encoding; a panic ends here.
 
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use krocket_protocol::chunk::{Chunk, Chunks, response_frame};
@@ -13,6 +15,7 @@ use thiserror::Error;
 
 use crate::budget::Reservation;
 use crate::metrics;
+use crate::quota::{Enforcer, Throttle};
 use crate::reader::Frame;
 use crate::sasl::{self, AuthError, Session};
 use crate::{api_versions, metrics::ApiMetrics};
@@ -61,6 +64,15 @@ pub(crate) struct Call {
     reservation: Reservation,
 }
 
+/// What a request comes to.
+#[derive(Default)]
+pub(crate) struct Answered {
+    /// Nothing where the protocol has no response (acks=0).
+    pub(crate) frame: Option<Vec<Chunk>>,
+    /// How long nothing more is read.
+    pub(crate) throttle: Option<Throttle>,
+}
+
 impl Call {
     /// Reads the header. A version that is not served is found here too, before the body is looked at.
     pub(crate) fn new(mut frame: Frame, connection: &Arc<Connection>) -> Result<Self, CallError> {
@@ -86,12 +98,13 @@ impl Call {
         })
     }
 
-    /// Runs the request through the stack. `None` where the protocol has no response (acks=0).
+    /// Runs the request through the stack.
     pub(crate) async fn answer(
         self,
         handler: Arc<dyn Handler>,
         session: Option<Arc<Session>>,
-    ) -> Result<Option<Vec<Chunk>>, CallError> {
+        quotas: Option<Arc<Enforcer>>,
+    ) -> Result<Answered, CallError> {
         let Call { head, size, served, correlation_id, body, received, reservation } = self;
         let (api, mut version) = (head.api, head.version);
         let metrics = metrics::get().api(api);
@@ -103,6 +116,7 @@ impl Call {
             return Err(CallError::Expired { api });
         }
         let mut refused = None;
+        let mut meter = quotas.and_then(|quotas| quotas.meter(&head, size));
         let answer = async {
             match api {
                 ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => match session {
@@ -118,30 +132,60 @@ impl Call {
                     Ok(Response::new(api_versions::unsupported()))
                 }
                 ApiKey::ApiVersions => api_versions::handle(Request { head, body }),
-                _ => handler.call(Request { head, body }).await,
+                _ => {
+                    let request = Request { head, body };
+                    let request = match &meter {
+                        Some(meter) => meter.prepare(request)?,
+                        None => request,
+                    };
+                    handler.call(request).await
+                }
             }
         };
-        let result = match AssertUnwindSafe(answer).catch_unwind().await {
-            Ok(result) => result,
-            Err(_) => {
+        let (result, spent) = match timed(AssertUnwindSafe(answer).catch_unwind(), meter.is_some()).await {
+            (Ok(result), spent) => (result, spent),
+            (Err(_), _) => {
                 metrics::get().panics.inc();
                 return Err(CallError::Panic { api, version });
             }
         };
         drop(reservation);
+        let result = result.map(|mut response| {
+            if let Some(meter) = &mut meter {
+                meter.settle(&mut response, spent);
+            }
+            response
+        });
         let encoded = match result {
             Ok(Response::None) => Ok(None),
             Ok(Response::Body(body)) => body.encode(version).map(Some),
             Err(source) => Err(source),
         };
-        let frame = encoded.map_err(|source| CallError::Stack { api, version, source })?;
+        let mut body = encoded.map_err(|source| CallError::Stack { api, version, source })?;
+        let throttle = meter.and_then(|meter| meter.finish(body.as_mut()));
         metrics.seconds.observe(received.elapsed().as_secs_f64());
-        let frame = frame.map(|body| framed(metrics, api, version, correlation_id, body));
+        let frame = body.map(|body| framed(metrics, api, version, correlation_id, body));
         match refused {
             Some(reason) => Err(CallError::Refused { answer: frame.unwrap_or_default(), reason }),
-            None => Ok(frame),
+            None => Ok(Answered { frame, throttle }),
         }
     }
+}
+
+/// The outcome, and how long a thread was busy with it if that is to be known.
+async fn timed<T>(work: impl Future<Output = T>, measure: bool) -> (T, Duration) {
+    let mut work = pin!(work);
+    if !measure {
+        return (work.await, Duration::ZERO);
+    }
+    let mut spent = Duration::ZERO;
+    let outcome = poll_fn(|context| {
+        let begun = Instant::now();
+        let polled = work.as_mut().poll(context);
+        spent += begun.elapsed();
+        polled
+    });
+    (outcome.await, spent)
 }
 
 fn framed(metrics: &ApiMetrics, api: ApiKey, version: i16, correlation_id: i32, body: Chunks) -> Vec<Chunk> {

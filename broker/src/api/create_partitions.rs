@@ -11,13 +11,18 @@ use crate::Broker;
 use crate::topics::Edit;
 
 /// Answers CreatePartitions: all valid topics of a request grow as one.
-pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+pub(crate) async fn handle(broker: &Broker, head: Head, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
     let twice = duplicates(request.topics.iter().map(|topic| &topic.name));
     let change = broker.topics.change().await;
+    let mut allowance = broker.mutations.of(&head, 3);
     let mut outcomes: Vec<(&CreatePartitionsTopic, Result<Edit, ApiError>)> = Vec::new();
     for topic in &request.topics {
         if !twice.contains(&topic.name) {
-            outcomes.push((topic, check(broker, topic)));
+            let edit = check(broker, topic).and_then(|edit| match &edit {
+                Edit::Grow { by, .. } if !request.validate_only => allowance.take(*by).map(|()| edit),
+                _ => Ok(edit),
+            });
+            outcomes.push((topic, edit));
         } else if !outcomes.iter().any(|(told, _)| told.name == topic.name) {
             outcomes.push((topic, Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))));
         }
@@ -34,7 +39,8 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreatePartitio
             Err(error) => result.with_error_code(error.code.code()).with_error_message(error.text()),
         }
     });
-    CreatePartitionsResponse::default().with_results(results.collect())
+    let throttled = allowance.throttle_time_ms();
+    CreatePartitionsResponse::default().with_results(results.collect()).with_throttle_time_ms(throttled)
 }
 
 fn check(broker: &Broker, wanted: &CreatePartitionsTopic) -> Result<Edit, ApiError> {

@@ -25,6 +25,7 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: CreateTopicsReq
     let change = broker.topics.change().await;
     let internal = head.connection.is_internal();
     let mut plan = Plan { broker, change: &change, internal, collisions: HashSet::new(), partitions: 0 };
+    let mut allowance = broker.mutations.of(&head, 6);
     let mut edits = Vec::new();
     let mut results = Vec::new();
     let mut told = HashSet::new();
@@ -35,7 +36,12 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: CreateTopicsReq
         let new = if twice.contains(&topic.name) {
             Err(ApiError::new(ErrorCode::InvalidRequest, "Duplicate topic name."))
         } else {
-            plan.check(topic)
+            plan.check(topic).and_then(|new| {
+                if !request.validate_only {
+                    allowance.take(new.partitions)?;
+                }
+                Ok(new)
+            })
         };
         results.push(match new {
             Ok(new) => {
@@ -56,7 +62,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: CreateTopicsReq
             }
         }
     }
-    CreateTopicsResponse::default().with_topics(results)
+    let throttled = allowance.throttle_time_ms();
+    CreateTopicsResponse::default().with_topics(results).with_throttle_time_ms(throttled)
 }
 
 struct Plan<'a> {

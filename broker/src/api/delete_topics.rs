@@ -24,6 +24,13 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DeleteTopicsReq
     let mut found: Vec<(Wanted, Result<Arc<Topic>, ApiError>)> =
         wanted.into_iter().map(|wanted| (wanted.clone(), find(&broker.topics, &wanted))).collect();
     refuse_duplicates(&mut found);
+    let mut allowance = broker.mutations.of(&head, 5);
+    for (_, topic) in &mut found {
+        let allowed = topic.as_ref().map_or(Ok(()), |topic| allowance.take(topic.partition_count().unsigned_abs()));
+        if let Err(error) = allowed {
+            *topic = Err(error);
+        }
+    }
     let edits = found.iter().filter_map(|(_, topic)| topic.clone().ok().map(Edit::Delete)).collect();
     let outcome = change.commit(edits).await.map_err(ApiError::from);
     let results = found.into_iter().map(|(wanted, topic)| {
@@ -38,7 +45,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DeleteTopicsReq
                 .with_error_message(error.text()),
         }
     });
-    DeleteTopicsResponse::default().with_responses(results.collect())
+    let throttled = allowance.throttle_time_ms();
+    DeleteTopicsResponse::default().with_responses(results.collect()).with_throttle_time_ms(throttled)
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -2,6 +2,7 @@
 
 pub(crate) mod add_offsets_to_txn;
 pub(crate) mod add_partitions_to_txn;
+pub(crate) mod alter_client_quotas;
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
 pub(crate) mod alter_share_group_offsets;
@@ -17,6 +18,7 @@ pub(crate) mod delete_records;
 pub(crate) mod delete_share_group_offsets;
 pub(crate) mod delete_topics;
 pub(crate) mod describe_acls;
+pub(crate) mod describe_client_quotas;
 pub(crate) mod describe_cluster;
 pub(crate) mod describe_configs;
 pub(crate) mod describe_groups;
@@ -64,6 +66,8 @@ mod acl_tests;
 mod config_tests;
 #[cfg(test)]
 mod group_tests;
+#[cfg(test)]
+mod quota_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]

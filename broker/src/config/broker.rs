@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
+
+use krocket_stack::security::Windows;
 
 use super::{ConfigDef, InvalidConfig, Kind, Layers, Promise, TopicConfig, alter, topic};
 
@@ -26,6 +29,13 @@ static OWN: &[ConfigDef] = &[
         "Whether asking for the metadata of a topic that does not exist may create it.",
     ),
     row("broker.id", Kind::Int(0, i32::MAX), "1", "This broker's id; the same as node.id."),
+    row(
+        "controller.quota.window.num",
+        COUNT,
+        "11",
+        "A client that did not create or delete partitions for so many windows has this much of its controller_mutation_rate saved up.",
+    ),
+    row("controller.quota.window.size.seconds", COUNT, "1", "The length of a window of controller_mutation_rate, seconds."),
     row(
         "default.replication.factor",
         Kind::Int(1, 1),
@@ -271,6 +281,8 @@ static OWN: &[ConfigDef] = &[
         "10080",
         "How long the committed offsets of a group without members are kept, minutes.",
     ),
+    row("quota.window.num", COUNT, "11", "How many windows, the one that runs included, the rates of client quotas are measured over."),
+    row("quota.window.size.seconds", COUNT, "1", "The length of a window that the rates of client quotas are measured over, seconds."),
     row(
         "transaction.max.timeout.ms",
         COUNT,
@@ -307,6 +319,10 @@ pub struct BrokerConfig {
     pub num_partitions: i32,
     /// max.request.partition.size.limit
     pub max_request_partitions: i32,
+    /// quota.window.num and quota.window.size.seconds
+    pub quota_windows: Windows,
+    /// controller.quota.window.num and its size
+    pub controller_quota_windows: Windows,
     /// group.consumer.assignors, the default one first
     pub consumer_assignors: Vec<String>,
     /// group.consumer.heartbeat.interval.ms
@@ -399,11 +415,17 @@ impl BrokerConfig {
             max: int(&format!("group.{protocol}.max.{suffix}")),
         };
         let bounded = |suffix: &str| of("share", suffix);
+        let windows = |prefix: &str| Windows {
+            count: int(&format!("{prefix}.num")).unsigned_abs(),
+            size: Duration::from_secs(u64::from(int(&format!("{prefix}.size.seconds")).unsigned_abs())),
+        };
         let protocols = value("group.coordinator.rebalance.protocols");
         BrokerConfig {
             auto_create_topics: value("auto.create.topics.enable").boolean(),
             num_partitions: int("num.partitions"),
             max_request_partitions: int("max.request.partition.size.limit"),
+            quota_windows: windows("quota.window"),
+            controller_quota_windows: windows("controller.quota.window"),
             consumer_assignors: value("group.consumer.assignors").items(),
             consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms"),
             consumer_heartbeat_interval_bounds: (

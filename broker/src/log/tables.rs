@@ -32,3 +32,5 @@ pub const SHARES: u8 = 14;
 pub const CREDENTIALS: u8 = 15;
 /// An ACL, all of it -> nothing.
 pub const ACLS: u8 = 16;
+/// (user, client id, address), each named, default or absent -> the entity's quotas.
+pub const QUOTAS: u8 = 17;

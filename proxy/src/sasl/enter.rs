@@ -37,7 +37,8 @@ pub(crate) async fn enter(
                 if !matches!(api, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) {
                     return Err(CallError::Unauthenticated { api }.into());
                 }
-                call.answer(shared.handler.clone(), Some(session.clone())).await
+                let answered = call.answer(shared.handler.clone(), Some(session.clone()), None).await;
+                answered.map(|answered| answered.frame)
             };
             match answer {
                 Ok(frame) => writer.push(frame.unwrap_or_default())?,

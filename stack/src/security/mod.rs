@@ -1,9 +1,10 @@
-//! What the broker keeps and the edges of krocket need of it: who may come in, and what they may do.
+//! What the broker keeps and the edges of krocket need of it: who may come in, what they may do and how much they may use.
 //!
 //! Each is a snapshot that the backend replaces as a whole when it changed and that others read without locks.
 
 pub mod acl;
 pub mod acls;
+pub mod quotas;
 pub mod scram;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 
 pub use acl::{Acl, InvalidAcl, Operation, Pattern, Permission, ResourceType};
 pub use acls::{AclSet, Acls, Who};
+pub use quotas::{Entity, Limit, Name, QuotaKey, QuotaSet, Quotas, Sharers, Values, Windows};
 pub use scram::{ScramCredential, ScramMechanism};
 
 /// The SCRAM credentials that were set with Kafka's admin call.
