@@ -246,6 +246,8 @@ async fn cluster(asker: &mut Asker) {
     asker.every(|_| DescribeAclsRequest::default()).await;
     asker.every(|_| CreateAclsRequest::default().with_creations(vec![Default::default()])).await;
     asker.every(|_| DeleteAclsRequest::default().with_filters(vec![Default::default()])).await;
+    asker.every(|_| DescribeClientQuotasRequest::default()).await;
+    asker.every(|_| AlterClientQuotasRequest::default().with_entries(vec![Default::default()])).await;
 }
 
 async fn transactions(asker: &mut Asker) {

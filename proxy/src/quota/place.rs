@@ -147,8 +147,6 @@ mod tests {
             DescribeShareGroupOffsets => DescribeShareGroupOffsetsResponse from 0,
             AlterShareGroupOffsets => AlterShareGroupOffsetsResponse from 0,
             DeleteShareGroupOffsets => DeleteShareGroupOffsetsResponse from 0,
-            StreamsGroupHeartbeat => StreamsGroupHeartbeatResponse from 0,
-            StreamsGroupDescribe => StreamsGroupDescribeResponse from 0,
         );
         for version in 4..=18 {
             let bytes = throttled(ApiKey::Fetch, version, Body::Fetch(FetchResponse::default()));
