@@ -52,8 +52,7 @@ fn entry(entity: &Entity, values: &Values) -> EntryData {
         };
         EntityData::default().with_entity_type(text(kind)).with_entity_name(name)
     });
-    let values =
-        values.iter().map(|(key, value)| ValueData::default().with_key(text(key.name())).with_value(*value));
+    let values = values.iter().map(|(key, value)| ValueData::default().with_key(text(key.name())).with_value(*value));
     EntryData::default().with_entity(entity.collect()).with_values(values.collect())
 }
 

@@ -35,7 +35,12 @@ static OWN: &[ConfigDef] = &[
         "11",
         "A client that did not create or delete partitions for so many windows has this much of its controller_mutation_rate saved up.",
     ),
-    row("controller.quota.window.size.seconds", COUNT, "1", "The length of a window of controller_mutation_rate, seconds."),
+    row(
+        "controller.quota.window.size.seconds",
+        COUNT,
+        "1",
+        "The length of a window of controller_mutation_rate, seconds.",
+    ),
     row(
         "default.replication.factor",
         Kind::Int(1, 1),
@@ -281,8 +286,18 @@ static OWN: &[ConfigDef] = &[
         "10080",
         "How long the committed offsets of a group without members are kept, minutes.",
     ),
-    row("quota.window.num", COUNT, "11", "How many windows, the one that runs included, the rates of client quotas are measured over."),
-    row("quota.window.size.seconds", COUNT, "1", "The length of a window that the rates of client quotas are measured over, seconds."),
+    row(
+        "quota.window.num",
+        COUNT,
+        "11",
+        "How many windows, the one that runs included, the rates of client quotas are measured over.",
+    ),
+    row(
+        "quota.window.size.seconds",
+        COUNT,
+        "1",
+        "The length of a window that the rates of client quotas are measured over, seconds.",
+    ),
     row(
         "transaction.max.timeout.ms",
         COUNT,

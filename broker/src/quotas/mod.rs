@@ -60,8 +60,11 @@ impl QuotaStore {
             let mut after = before.all().clone();
             let outcome = change(&mut after);
             let put = after.iter().filter(|(entity, values)| before.all().get(*entity) != Some(*values));
-            let put =
-                put.map(|(entity, values)| Write::Put { table: QUOTAS, key: rows::key(entity), value: rows::value(values) });
+            let put = put.map(|(entity, values)| Write::Put {
+                table: QUOTAS,
+                key: rows::key(entity),
+                value: rows::value(values),
+            });
             let gone = before.all().keys().filter(|entity| !after.contains_key(*entity));
             let gone = gone.map(|entity| Write::Delete { table: QUOTAS, key: rows::key(entity) });
             let writes: Vec<Write> = put.chain(gone).collect();

@@ -98,9 +98,7 @@ impl Allowance<'_> {
         }
         match taken {
             Ok(_) => Ok(()),
-            Err(_) => {
-                Err(ApiError::new(ErrorCode::ThrottlingQuotaExceeded, "The throttling quota has been exceeded."))
-            }
+            Err(_) => Err(ApiError::new(ErrorCode::ThrottlingQuotaExceeded, "The throttling quota has been exceeded.")),
         }
     }
 

@@ -133,7 +133,10 @@ impl Meter {
         let said = body.map_or(told, |body| place::raise(self.api, self.version, body, told));
         // More than asked for here: the backend's own quota.
         let throttle = match said > told {
-            true => Some(Throttle::new(QuotaKey::ControllerMutationRate, Duration::from_millis(u64::from(said.unsigned_abs())))),
+            true => Some(Throttle::new(
+                QuotaKey::ControllerMutationRate,
+                Duration::from_millis(u64::from(said.unsigned_abs())),
+            )),
             false => self.throttle,
         }?;
         metrics::of(throttle.quota).throttled(throttle.delay);

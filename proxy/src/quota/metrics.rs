@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use krocket_stack::security::QuotaKey;
-use prometheus::{Counter, IntCounter, IntGauge, register_counter_vec, register_int_counter_vec, register_int_gauge_vec};
+use prometheus::{
+    Counter, IntCounter, IntGauge, register_counter_vec, register_int_counter_vec, register_int_gauge_vec,
+};
 
 /// One quota's metrics.
 pub(super) struct QuotaMetrics {

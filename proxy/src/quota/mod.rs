@@ -20,8 +20,8 @@ use krocket_stack::security::{Limit, QuotaKey, Quotas, Sharers, Windows};
 
 use known::{Admitted, Known};
 pub(crate) use meter::Meter;
-pub(crate) use mute::Mute;
 use metrics::Muted;
+pub(crate) use mute::Mute;
 
 /// Holds clients to the quotas as they are at each request.
 pub struct Enforcer {

@@ -69,6 +69,8 @@ mod tests {
     use krocket_protocol::api::{self, TABLE};
     use krocket_protocol::fetch::FetchResponse;
     use krocket_protocol::share_fetch::ShareFetchResponse;
+    use krocket_protocol::streams_group_describe::StreamsGroupDescribeResponse;
+    use krocket_protocol::streams_group_heartbeat::StreamsGroupHeartbeatResponse;
     use krocket_stack::{Message, Response};
 
     use super::*;
@@ -154,7 +156,13 @@ mod tests {
         }
         let bytes = throttled(ApiKey::ShareFetch, 1, Body::ShareFetch(ShareFetchResponse::default()));
         assert_eq!(bytes[..4], MILLIS.to_be_bytes());
-        let own = [ApiKey::Fetch, ApiKey::ShareFetch];
+        for (api, body) in [
+            (ApiKey::StreamsGroupHeartbeat, typed(StreamsGroupHeartbeatResponse::default())),
+            (ApiKey::StreamsGroupDescribe, typed(StreamsGroupDescribeResponse::default())),
+        ] {
+            assert_eq!(throttled(api, 0, body)[..4], MILLIS.to_be_bytes());
+        }
+        let own = [ApiKey::Fetch, ApiKey::ShareFetch, ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe];
         let none = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate, ApiKey::WriteTxnMarkers];
         seen.extend(own.iter().chain(&none).map(|api| *api as i16));
         let missing: Vec<_> = TABLE.iter().filter(|row| !seen.contains(&(row.key as i16))).collect();

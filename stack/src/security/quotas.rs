@@ -180,7 +180,9 @@ impl QuotaSet {
                     match name {
                         Name::Default => set.any_address = Some(*rate),
                         // Anything else was refused when it came.
-                        Name::Is(address) => set.addresses.extend(address.parse().map(|it: IpAddr| (it.to_canonical(), *rate))),
+                        Name::Is(address) => {
+                            set.addresses.extend(address.parse().map(|it: IpAddr| (it.to_canonical(), *rate)))
+                        }
                     }
                 }
             }
@@ -254,19 +256,28 @@ mod tests {
 
     fn set(levels: &[(&str, &str)]) -> QuotaSet {
         let values = |at: usize| Values::from([(QuotaKey::ProducerByteRate, at as f64 + 1.0)]);
-        QuotaSet::new(levels.iter().enumerate().map(|(at, (user, client))| (entity(user, client), values(at))).collect())
+        QuotaSet::new(
+            levels.iter().enumerate().map(|(at, (user, client))| (entity(user, client), values(at))).collect(),
+        )
     }
 
     #[test]
     fn the_eight_levels_are_asked_in_kafkas_order() {
-        let levels =
-            [("u", "c"), ("u", "*"), ("u", ""), ("*", "c"), ("*", "*"), ("*", ""), ("", "c"), ("", "*")];
+        let levels = [("u", "c"), ("u", "*"), ("u", ""), ("*", "c"), ("*", "*"), ("*", ""), ("", "c"), ("", "*")];
         let own = |user: bool, client: bool| Sharers {
             user: user.then(|| "u".to_owned()),
             client_id: client.then(|| "c".to_owned()),
         };
-        let counted =
-            [own(true, true), own(true, true), own(true, false), own(true, true), own(true, true), own(true, false), own(false, true), own(false, true)];
+        let counted = [
+            own(true, true),
+            own(true, true),
+            own(true, false),
+            own(true, true),
+            own(true, true),
+            own(true, false),
+            own(false, true),
+            own(false, true),
+        ];
         for from in 0..levels.len() {
             // The levels before are not set; those behind are, with other values.
             let limit = set(&levels[from..]).limit(QuotaKey::ProducerByteRate, "u", "c").expect("a limit");
