@@ -269,11 +269,11 @@ async fn time_and_partitions_are_quotas_too() {
     set(&krocket, Some("busy"), &[("request_percentage", f64::NAN)]).await;
     assert_eq!(busy.call(12, &MetadataRequest::default().with_topics(None)).await.throttle_time_ms, 0);
 
-    set(&krocket, Some("busy"), &[("controller_mutation_rate", 10.0)]).await;
+    set(&krocket, Some("busy"), &[("controller_mutation_rate", 5.0)]).await;
     let topic = |name| {
         let topic = CreatableTopic::default().with_name(TopicName(text(name)));
         let request = CreateTopicsRequest::default().with_timeout_ms(5000);
-        request.with_topics(vec![topic.with_num_partitions(120).with_replication_factor(1)])
+        request.with_topics(vec![topic.with_num_partitions(70).with_replication_factor(1)])
     };
     let first = busy.call(7, &topic("first")).await;
     assert_eq!((first.topics[0].error_code, first.throttle_time_ms), (0, 0));
@@ -282,7 +282,7 @@ async fn time_and_partitions_are_quotas_too() {
     const THROTTLING_QUOTA_EXCEEDED: i16 = 89;
     assert_eq!(second.topics[0].error_code, THROTTLING_QUOTA_EXCEEDED);
     let wait = Duration::from_millis(second.throttle_time_ms as u64);
-    assert!((Duration::from_millis(500)..=Duration::from_millis(1000)).contains(&wait), "{wait:?}");
+    assert!((Duration::from_millis(500)..=Duration::from_millis(3000)).contains(&wait), "{wait:?}");
     // The connection is held up for the backend's quota as well; then there is room again.
     let third = busy.call(7, &topic("second")).await;
     assert!(begun.elapsed() >= wait);

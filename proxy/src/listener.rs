@@ -96,7 +96,7 @@ impl Listener {
             if let Some(throttle) = self.quotas.as_ref().and_then(|quotas| quotas.refuse_connection(peer.ip())) {
                 let cut_off = cut_off.clone();
                 tasks.spawn(async move {
-                    let _held = (permit, stream, Open::new());
+                    let _held = (permit, stream, Open::new(), throttle.mute());
                     cut_off.run_until_cancelled(tokio::time::sleep(throttle.delay)).await;
                 });
                 continue;

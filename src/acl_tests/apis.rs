@@ -247,6 +247,9 @@ async fn cluster(walk: &mut Walk<'_>) {
     walk.needs(&["Describe cluster"], filter(DescribeAclsRequest::default())).await;
     walk.needs(&["Alter cluster"], CreateAclsRequest::default().with_creations(vec![Default::default()])).await;
     walk.needs(&["Alter cluster"], DeleteAclsRequest::default().with_filters(vec![Default::default()])).await;
+    walk.needs(&["DescribeConfigs cluster"], DescribeClientQuotasRequest::default()).await;
+    let quotas = AlterClientQuotasRequest::default().with_entries(vec![Default::default()]);
+    walk.needs(&["AlterConfigs cluster"], quotas).await;
 }
 
 async fn groups(walk: &mut Walk<'_>, id: Uuid) {

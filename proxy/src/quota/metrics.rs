@@ -17,7 +17,7 @@ pub(super) struct QuotaMetrics {
 
 /// Counts a connection that is held up while it lives.
 #[derive(Debug)]
-pub(super) struct Muted(&'static IntGauge);
+pub(crate) struct Muted(&'static IntGauge);
 
 /// The metrics of a quota.
 pub(super) fn of(key: QuotaKey) -> &'static QuotaMetrics {

@@ -52,7 +52,7 @@ impl Throttle {
     }
 
     /// Counts the connection as held up.
-    fn mute(&self) -> Muted {
+    pub(crate) fn mute(&self) -> Muted {
         metrics::of(self.quota).mute()
     }
 }

@@ -154,7 +154,8 @@ class KafkaTools(Java):
     def cases(self, phase):
         return ["topics", "configs", "group-configs", "broker", "console", "performance", "verifiable",
                 "consumer-groups", "consumer-groups-848", "offsets", "log-dirs", "producers", "copier",
-                "transaction-states", "transaction-abandoned", "verifiable-share", "share-groups"] if "topics" in phase else []
+                "transaction-states", "transaction-abandoned", "verifiable-share", "share-groups",
+                "quota-configs", "quota-producer"] if "topics" in phase else []
 
 
 class Rust(Client):

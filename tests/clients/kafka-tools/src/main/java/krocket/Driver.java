@@ -37,6 +37,8 @@ public final class Driver {
         cases.put("offsets", this::offsets);
         cases.put("log-dirs", this::logDirs);
         cases.put("producers", this::producers);
+        cases.put("quota-configs", () -> Quotas.configs(PREFIX + ".quotas"));
+        cases.put("quota-producer", () -> Quotas.producer(topic("quota", 1), PREFIX + ".limited"));
         Transactions transactions = new Transactions(BOOTSTRAP, PREFIX);
         cases.put("copier", () -> transactions.copier(topic("copied", 2), topic("copy", 2)));
         cases.put("transaction-states", () -> transactions.states(topic("states", 1)));
@@ -75,7 +77,7 @@ public final class Driver {
     }
 
     /** Some flags got new names in 4.2; the old ones print a warning. */
-    private static String propertyFlag(String now, String before) {
+    static String propertyFlag(String now, String before) {
         String[] version = org.apache.kafka.common.utils.AppInfoParser.getVersion().split("\\.");
         boolean recent = Integer.parseInt(version[0]) > 4
             || Integer.parseInt(version[0]) == 4 && Integer.parseInt(version[1]) >= 2;
