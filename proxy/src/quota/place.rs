@@ -96,7 +96,9 @@ mod tests {
     macro_rules! check {
         ($seen:ident, $($api:ident => $response:ident from $since:literal),+ $(,)?) => {$(
             let row = api::served(ApiKey::$api);
-            for version in row.map(|row| row.min..=row.max).into_iter().flatten() {
+            // krocket's own types go further than these, with the field where it was.
+            let known = <$response as kafka_protocol::protocol::Message>::VERSIONS.max;
+            for version in row.map(|row| row.min..=row.max.min(known)).into_iter().flatten() {
                 let mut bytes = throttled(ApiKey::$api, version, typed($response::default()));
                 let back = $response::decode(&mut bytes, version).expect("decodes");
                 let expected = if version >= $since { MILLIS } else { 0 };
