@@ -244,6 +244,11 @@ async fn cluster(asker: &mut Asker) {
     asker.every(|_| ListPartitionReassignmentsRequest::default().with_topics(None).with_timeout_ms(5000)).await;
     asker.every(|_| ListConfigResourcesRequest::default()).await;
     asker.every(|_| DescribeAclsRequest::default()).await;
+    // Without SASL on the listener these are answered with ILLEGAL_SASL_STATE.
+    asker.every(|_| SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))).await;
+    asker.every(|_| SaslAuthenticateRequest::default()).await;
+    asker.every(|_| DescribeUserScramCredentialsRequest::default().with_users(None)).await;
+    asker.every(|_| AlterUserScramCredentialsRequest::default()).await;
     asker.every(|_| CreateAclsRequest::default().with_creations(vec![Default::default()])).await;
     asker.every(|_| DeleteAclsRequest::default().with_filters(vec![Default::default()])).await;
     asker.every(|_| DescribeClientQuotasRequest::default()).await;

@@ -51,7 +51,8 @@ impl Families {
             let values: Vec<&str> = values.iter().map(String::as_str).collect();
             gauge.with_label_values(&values).set(value);
         }
-        self.0.extend(gauge.collect());
+        // A family without a series cannot be written.
+        self.0.extend(gauge.collect().into_iter().filter(|family| !family.get_metric().is_empty()));
     }
 
     fn topics(&mut self, topics: &[Ends]) {

@@ -58,7 +58,8 @@ async fn a_backup_taken_under_load_brings_back_what_was_acknowledged_before_it()
     let mut events = before(&history.events(), begun);
     let acked: u32 =
         events.iter().map(|event| if let What::Acked { count, .. } = event.what { count } else { 0 }).sum();
-    events.extend(restored.events().into_iter().map(|event| later(event, begun)));
+    let over = history.invoke();
+    events.extend(restored.events().into_iter().map(|event| later(event, over)));
     let violations = check(&events);
     assert!(violations.is_empty(), "{}", violations.join("\n"));
     assert!(acked > 200 && kept >= i64::from(acked) / 2, "{acked} acknowledged, {kept} restored");
@@ -166,9 +167,10 @@ fn before(events: &[Event], begun: u64) -> Vec<Event> {
     known.collect()
 }
 
-fn later(event: Event, begun: u64) -> Event {
-    let completed = if event.completed == u64::MAX { u64::MAX } else { event.completed + begun };
-    Event { invoked: event.invoked + begun, completed, ..event }
+/// The same, after a history that ended at this tick.
+fn later(event: Event, over: u64) -> Event {
+    let completed = if event.completed == u64::MAX { u64::MAX } else { event.completed + over };
+    Event { invoked: event.invoked + over, completed, ..event }
 }
 
 fn start(data: &Path) -> (Process, SocketAddr, SocketAddr) {

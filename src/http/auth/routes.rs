@@ -99,6 +99,8 @@ pub const ROUTES: &[(Method, &str, Rule)] = &[
     (Method::POST, "/v1/views", NewView),
     (Method::DELETE, "/v1/views/{name}", All(&[(Topic, Delete)])),
     (Method::POST, "/v1/views/check", Known),
+    // Sizes are the cluster's; topics and groups are those that the caller may see.
+    (Method::GET, "/v1/overview", All(&[(Cluster, Describe)])),
     // All there is.
     (Method::POST, "/v1/snapshots", All(&[(Cluster, Operation::All)])),
     (Method::GET, "/v1/snapshots/{id}/files/{name}", All(&[(Cluster, Operation::All)])),
