@@ -152,9 +152,8 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
 
 /// Who may do everything, and what no ACL decides; the error names a user that is none.
 pub fn policy(config: &Config) -> Result<Policy, String> {
-    let user = |text: &String| {
-        Principal::parse(text).ok_or_else(|| format!("\"{text}\" is no user: write \"User:name\""))
-    };
+    let user =
+        |text: &String| Principal::parse(text).ok_or_else(|| format!("\"{text}\" is no user: write \"User:name\""));
     let super_users = config.security.super_users.iter().map(user).collect::<Result<_, _>>()?;
     Ok(Policy { super_users, allow_if_no_acl: config.security.allow_everyone_if_no_acl_found })
 }

@@ -31,8 +31,8 @@ impl AclStore {
         let mut all = BTreeSet::new();
         for row in log.scan(ACLS, b"") {
             let (key, _) = row?;
-            let acl = decode(&key)
-                .ok_or_else(|| LoadError::Row { what: "an ACL", why: "not of this version".to_owned() })?;
+            let acl =
+                decode(&key).ok_or_else(|| LoadError::Row { what: "an ACL", why: "not of this version".to_owned() })?;
             all.insert(acl);
         }
         let shared = Arc::new(Acls::default());
@@ -82,8 +82,7 @@ pub(crate) fn fits(acl: &Acl) -> bool {
 
 /// Everything is in the key: format, four numbers, three texts with their lengths before them.
 fn encode(acl: &Acl) -> Vec<u8> {
-    let numbers =
-        [acl.resource_type as u8, acl.pattern as u8, acl.operation as u8, acl.permission as u8];
+    let numbers = [acl.resource_type as u8, acl.pattern as u8, acl.operation as u8, acl.permission as u8];
     let mut key = vec![FORMAT];
     key.extend(numbers);
     for text in [&acl.name, &acl.principal, &acl.host] {

@@ -233,7 +233,8 @@ async fn configs(walk: &mut Walk<'_>) {
 
 async fn cluster(walk: &mut Walk<'_>) {
     let bits = |bits: i32| format!("cluster_authorized_operations: {bits}");
-    let request = DescribeClusterRequest::default().with_endpoint_type(1).with_include_cluster_authorized_operations(true);
+    let request =
+        DescribeClusterRequest::default().with_endpoint_type(1).with_include_cluster_authorized_operations(true);
     walk.shows(&bits(1 << 8), &["Describe cluster"], request.clone()).await;
     walk.shows(&bits(1 << 7 | 1 << 8), &["Alter cluster"], request).await;
     walk.needs(&["Describe cluster"], DescribeLogDirsRequest::default().with_topics(None)).await;
@@ -253,9 +254,7 @@ async fn cluster(walk: &mut Walk<'_>) {
 }
 
 async fn groups(walk: &mut Walk<'_>, id: Uuid) {
-    let keys = |kind, key| {
-        FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![text(key)])
-    };
+    let keys = |kind, key| FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![text(key)]);
     walk.needs(&["Describe group billing"], keys(0, GROUP)).await;
     walk.needs(&["Describe txn payments"], keys(1, TXN)).await;
     walk.needs(&["ClusterAction cluster"], keys(2, "billing:AAAAAAAAAAAAAAAAAAAAAA:0")).await;
@@ -342,8 +341,7 @@ async fn shares(walk: &mut Walk<'_>, id: Uuid) {
     };
     walk.needs(&["Read group sharers", "Read topic orders"], request).await;
     let asked = share_acknowledge_request::AcknowledgePartition::default();
-    let asked =
-        share_acknowledge_request::AcknowledgeTopic::default().with_topic_id(id).with_partitions(vec![asked]);
+    let asked = share_acknowledge_request::AcknowledgeTopic::default().with_topic_id(id).with_partitions(vec![asked]);
     let request = ShareAcknowledge {
         group_id: Some(text("sharers")),
         member_id: Some(text("member-of-my-own")),
@@ -377,8 +375,9 @@ async fn transactions(walk: &mut Walk<'_>) {
     walk.needs(&["IdempotentWrite cluster"], init.clone().with_transactional_id(None)).await;
     walk.needs(&["Write topic any.."], init.clone().with_transactional_id(None)).await;
     walk.needs(&["Write txn payments"], init.with_transactional_id(Some(txn()))).await;
-    let added =
-        add_partitions_to_txn_request::AddPartitionsToTxnTopic::default().with_name(name(TOPIC)).with_partitions(vec![0]);
+    let added = add_partitions_to_txn_request::AddPartitionsToTxnTopic::default()
+        .with_name(name(TOPIC))
+        .with_partitions(vec![0]);
     let request = AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(txn())
         .with_v3_and_below_topics(vec![added.clone()]);

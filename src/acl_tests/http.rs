@@ -100,11 +100,22 @@ async fn every_endpoint_as_a_stranger_and_with_each_permission() {
             Rule::List(_) => assert_eq!(answer["items"], serde_json::json!([]), "{method} {path}: {status}"),
         }
         if let Rule::All(checks) = rule {
-            let param = if path.contains("{group}") { "billing" } else if path.contains("{id}") { "orders:0:0" } else { "orders" };
+            let param = if path.contains("{group}") {
+                "billing"
+            } else if path.contains("{id}") {
+                "orders:0:0"
+            } else {
+                "orders"
+            };
             let mut grants: Vec<Acl> = Vec::new();
             for (named, operation) in *checks {
                 let check = named.check(*operation, param, &prefixes).unwrap_or_else(|_| panic!("{path}"));
-                let acl = Acl { resource_type: check.kind, name: check.name, operation: check.operation, ..acl("All cluster") };
+                let acl = Acl {
+                    resource_type: check.kind,
+                    name: check.name,
+                    operation: check.operation,
+                    ..acl("All cluster")
+                };
                 grants.push(acl);
             }
             // Topics of a group need the group as well.

@@ -13,8 +13,8 @@ use kafka_protocol::messages::{CreateTopicsRequest, TopicName, create_topics_req
 use kafka_protocol::protocol::{Decodable, Request as KafkaRequest};
 use krocket_broker::{Broker, Settings};
 use krocket_config::rules::Live;
-use krocket_proxy::acl::{Authorizer, Policy};
 use krocket_protocol::{ApiKey, StrBytes, api};
+use krocket_proxy::acl::{Authorizer, Policy};
 use krocket_stack::security::acl::{Acl, CLUSTER, Operation, Pattern, Permission, ResourceType};
 use krocket_stack::{Body, Connection, Head, Principal, Request, Response};
 

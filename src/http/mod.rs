@@ -79,9 +79,7 @@ pub fn v1(routes: Router, gate: Option<Gate>) -> MethodRouter {
     if let Some(gate) = gate {
         routes = routes.layer(middleware::from_fn_with_state(gate, auth::guard));
     }
-    let routes = routes
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(middleware::from_fn(errors_in_json));
+    let routes = routes.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn(errors_in_json));
     any_service(routes)
 }
 

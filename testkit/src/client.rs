@@ -36,7 +36,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: &[u8]) {
-        soon("sending", self.stream.write_all(bytes)).await.expect("sends");
+        let send = async {
+            self.stream.write_all(bytes).await?;
+            // What is encrypted may wait for room in the socket.
+            self.stream.flush().await
+        };
+        soon("sending", send).await.expect("sends");
     }
 
     /// Sends a frame: the length, then these bytes.

@@ -38,9 +38,7 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreateAclsRequ
     };
     let results = outcomes.into_iter().map(|outcome| match outcome.and_then(|_| stored.clone()) {
         Ok(()) => AclCreationResult::default(),
-        Err(error) => {
-            AclCreationResult::default().with_error_code(error.code.code()).with_error_message(error.text())
-        }
+        Err(error) => AclCreationResult::default().with_error_code(error.code.code()).with_error_message(error.text()),
     });
     CreateAclsResponse::default().with_results(results.collect())
 }

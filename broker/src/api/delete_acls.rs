@@ -20,20 +20,21 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: DeleteAclsRequ
             filter(asked).check().map_err(|why| ApiError::new(ErrorCode::InvalidRequest, why.0))
         })
         .collect();
-    let valid: Vec<_> = request.filters.into_iter().zip(&checks).filter(|(_, ok)| ok.is_ok()).map(|(it, _)| it).collect();
+    let valid: Vec<_> =
+        request.filters.into_iter().zip(&checks).filter(|(_, ok)| ok.is_ok()).map(|(it, _)| it).collect();
     let removed = match valid.is_empty() {
         true => Ok(Vec::new()),
         false => {
             let change = broker.acls.change(move |acls| {
-            let mut remove = |asked: &delete_acls_request::DeleteAclsFilter| -> Vec<Acl> {
-                let filter = filter(asked);
-                let found: Vec<Acl> = acls.iter().filter(|acl| filter.matches(acl)).cloned().collect();
-                found.iter().for_each(|acl| {
-                    acls.remove(acl);
-                });
-                found
-            };
-            valid.iter().map(&mut remove).collect::<Vec<_>>()
+                let mut remove = |asked: &delete_acls_request::DeleteAclsFilter| -> Vec<Acl> {
+                    let filter = filter(asked);
+                    let found: Vec<Acl> = acls.iter().filter(|acl| filter.matches(acl)).cloned().collect();
+                    found.iter().for_each(|acl| {
+                        acls.remove(acl);
+                    });
+                    found
+                };
+                valid.iter().map(&mut remove).collect::<Vec<_>>()
             });
             change.await
         }

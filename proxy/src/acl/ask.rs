@@ -85,10 +85,9 @@ impl<'a> Ask<'a> {
             return false;
         }
         match operation {
-            Operation::Read | Operation::Describe => self
-                .catalog()
-                .source(topic)
-                .is_none_or(|source| self.decide(operation, ResourceType::Topic, &source)),
+            Operation::Read | Operation::Describe => {
+                self.catalog().source(topic).is_none_or(|source| self.decide(operation, ResourceType::Topic, &source))
+            }
             _ => true,
         }
     }

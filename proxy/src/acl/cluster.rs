@@ -145,9 +145,10 @@ pub(super) async fn alter_quotas(ask: &Ask<'_>, request: Request, next: &dyn Han
     let check = |_: &AlterClientQuotasRequest| ask.cluster(AlterConfigs);
     whole(request, next, check, |message, code| {
         let entries = message.entries.into_iter().map(|entry| {
-            let entity = entry.entity.into_iter().map(|it| {
-                EntityData::default().with_entity_type(it.entity_type).with_entity_name(it.entity_name)
-            });
+            let entity = entry
+                .entity
+                .into_iter()
+                .map(|it| EntityData::default().with_entity_type(it.entity_type).with_entity_name(it.entity_name));
             alter_client_quotas_response::EntryData::default()
                 .with_error_code(code)
                 .with_error_message(sentence())

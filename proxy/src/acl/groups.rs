@@ -193,9 +193,8 @@ pub(super) async fn delete(ask: &Ask<'_>, request: Request, next: &dyn Handler) 
     let mut denied = Vec::new();
     message.groups_names.retain(|group| {
         let checked = ask.group(Delete, group);
-        let result = |code: ErrorCode| {
-            DeletableGroupResult::default().with_group_id(group.clone()).with_error_code(code.code())
-        };
+        let result =
+            |code: ErrorCode| DeletableGroupResult::default().with_group_id(group.clone()).with_error_code(code.code());
         denied.extend(checked.err().map(result));
         checked.is_ok()
     });

@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use krocket_protocol::{ApiKey, StrBytes};
-use krocket_stack::security::{Acls, AclSet};
+use krocket_stack::security::{AclSet, Acls};
 use krocket_stack::{BoxFuture, Connection, Error, Handler, Layer, Principal, ProducePartition, Request, Response};
 use uuid::Uuid;
 

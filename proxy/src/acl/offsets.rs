@@ -34,9 +34,8 @@ pub(super) async fn list(ask: &Ask<'_>, request: Request, next: &dyn Handler) ->
     message.0.topics.retain(|topic| {
         let allowed = ask.topic(Describe, &topic.name);
         if !allowed {
-            let partition = |index| {
-                ListOffsetsPartitionResponse::default().with_partition_index(index).with_error_code(FAILED)
-            };
+            let partition =
+                |index| ListOffsetsPartitionResponse::default().with_partition_index(index).with_error_code(FAILED);
             let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
             let name = topic.name.clone();
             denied.push(ListOffsetsTopicResponse::default().with_name(name).with_partitions(partitions));

@@ -115,7 +115,9 @@ pub(super) async fn fetch(
     if layer.acls().version() != ask.version() {
         let now = layer.ask(ask.connection());
         let hidden = |topic: &mut ShareFetchTopic| !now.topic_id(Read, topic.id);
-        for partition in response.topics.iter_mut().filter_map(|it| hidden(it).then_some(it)).flat_map(|it| &mut it.partitions) {
+        for partition in
+            response.topics.iter_mut().filter_map(|it| hidden(it).then_some(it)).flat_map(|it| &mut it.partitions)
+        {
             partition.error_code = FAILED;
             partition.records.clear();
             partition.acquired.clear();

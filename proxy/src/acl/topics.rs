@@ -141,9 +141,8 @@ pub(super) async fn describe_producers(ask: &Ask<'_>, request: Request, next: &d
     message.topics.retain(|topic| {
         let allowed = ask.topic(Read, &topic.name);
         if !allowed {
-            let partition = |index: &i32| {
-                PartitionResponse::default().with_partition_index(*index).with_error_code(FAILED)
-            };
+            let partition =
+                |index: &i32| PartitionResponse::default().with_partition_index(*index).with_error_code(FAILED);
             let partitions = topic.partition_indexes.iter().map(partition).collect();
             denied.push(TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions));
         }

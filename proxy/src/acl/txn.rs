@@ -56,7 +56,10 @@ pub(super) async fn add_partitions(ask: &Ask<'_>, request: Request, next: &dyn H
     if id.is_ok() && allowed.iter().all(|allowed| *allowed) {
         return next.call(Request::new(head, message)).await;
     }
-    let result = |(topic, allowed): (&kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic, &bool)| {
+    let result = |(topic, allowed): (
+        &kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic,
+        &bool,
+    )| {
         let code = match (id, allowed) {
             (Err(code), _) => code,
             (Ok(()), true) => ErrorCode::OperationNotAttempted,
@@ -92,7 +95,8 @@ pub(super) async fn end(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> 
 /// TxnOffsetCommit: Write on the transactional id, Read on the group and on each topic.
 pub(super) async fn offset_commit(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<TxnOffsetCommitRequest>()?;
-    let whole = ask.transactional_id(Write, &message.transactional_id).and_then(|()| ask.group(Read, &message.group_id));
+    let whole =
+        ask.transactional_id(Write, &message.transactional_id).and_then(|()| ask.group(Read, &message.group_id));
     let mut denied = Vec::new();
     message.topics.retain(|topic| {
         let code = match whole {

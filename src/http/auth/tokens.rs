@@ -40,9 +40,8 @@ impl Tokens {
     /// Whose token this is. It takes as long for a token that is nearly right as for one that is not.
     pub fn find(&self, token: &str) -> Option<Principal> {
         let tokens = self.now();
-        let same = |known: &str| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok()
-        };
+        let same =
+            |known: &str| aws_lc_rs::constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok();
         // Not `find`: every token is looked at.
         tokens.iter().fold(None, |found, (known, principal)| if same(known) { Some(principal.clone()) } else { found })
     }

@@ -182,8 +182,8 @@ impl TryFrom<Asked<'_>> for Acl {
         if asked.resource_type == DELEGATION_TOKEN {
             return Err(InvalidAcl("krocket has no delegation tokens, so there is nothing to protect".to_owned()));
         }
-        let resource_type = ResourceType::from_code(asked.resource_type)
-            .ok_or_else(|| invalid("resourceType", asked.resource_type))?;
+        let resource_type =
+            ResourceType::from_code(asked.resource_type).ok_or_else(|| invalid("resourceType", asked.resource_type))?;
         if resource_type == ResourceType::Cluster && asked.name != CLUSTER {
             return Err(InvalidAcl(format!("The only valid name for the CLUSTER resource is {CLUSTER}")));
         }
@@ -237,7 +237,8 @@ impl AclFilter<'_> {
     pub fn check(&self) -> Result<(), InvalidAcl> {
         let any = |code: i8, known: bool| code == ANY_CODE || known;
         let pattern = any(self.pattern, self.pattern == MATCH || Pattern::from_code(self.pattern).is_some());
-        let known_type = self.resource_type == DELEGATION_TOKEN || ResourceType::from_code(self.resource_type).is_some();
+        let known_type =
+            self.resource_type == DELEGATION_TOKEN || ResourceType::from_code(self.resource_type).is_some();
         if !pattern || !any(self.resource_type, known_type) {
             return Err(InvalidAcl("Unknown patternFilter.".to_owned()));
         }
@@ -313,15 +314,8 @@ mod tests {
             .map(|(pattern, name)| Acl::try_from(asked(2, name, pattern)).expect("valid"))
             .into();
         let found = |pattern: i8, name: Option<&str>| -> Vec<usize> {
-            let filter = AclFilter {
-                resource_type: 1,
-                name,
-                pattern,
-                principal: None,
-                host: None,
-                operation: 1,
-                permission: 1,
-            };
+            let filter =
+                AclFilter { resource_type: 1, name, pattern, principal: None, host: None, operation: 1, permission: 1 };
             filter.check().expect("known");
             (0..acls.len()).filter(|at| filter.matches(&acls[*at])).collect()
         };
