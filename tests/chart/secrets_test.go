@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -30,7 +32,7 @@ func secret(t *testing.T, path string) []byte {
 	case strings.HasSuffix(filepath.Dir(path), "/http"):
 		return []byte(tokensFile)
 	case name == "jwks.json":
-		return []byte(`{"keys": []}`)
+		return keySet()
 	case name == "ca.crt":
 		return certificates.ca
 	case name == "tls.crt" || name == "server.pem":
@@ -40,6 +42,15 @@ func secret(t *testing.T, path string) []byte {
 	}
 	t.Fatalf("nobody knows what belongs into %s", path)
 	return nil
+}
+
+// keySet is what an identity provider publishes: one key of its own.
+func keySet() []byte {
+	public := key().PublicKey
+	part := func(number *big.Int) string {
+		return base64.RawURLEncoding.EncodeToString(number.FillBytes(make([]byte, 32)))
+	}
+	return fmt.Appendf(nil, `{"keys": [{"kty": "EC", "crv": "P-256", "kid": "one", "x": %q, "y": %q}]}`, part(public.X), part(public.Y))
 }
 
 type certificates struct{ ca, server, serverKey, client, clientKey []byte }

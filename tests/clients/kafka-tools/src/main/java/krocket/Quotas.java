@@ -3,8 +3,6 @@ package krocket;
 import static krocket.Check.has;
 import static krocket.Check.hasNot;
 
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.regex.Matcher;
@@ -46,17 +44,19 @@ final class Quotas {
 
     /** Eleven seconds' worth may be sent at once; what is more takes its time, and the client knows why. */
     static void producer(String topic, String name) throws Exception {
+        String bootstrap = System.getenv("KROCKET_BOOTSTRAP");
         String[] client = {"--entity-type", "clients", "--entity-name", name};
         Tool.run(CONFIGS, Driver.with(client, "--alter", "--add-config", "producer_byte_rate=200000"));
-        Path properties = Files.createTempFile("producer", ".properties");
-        Files.writeString(properties, "bootstrap.servers=" + System.getenv("KROCKET_BOOTSTRAP") + "\nclient.id=" + name + "\n");
-        String config = Driver.propertyFlag("--command-config", "--producer.config");
         List<String> args = new ArrayList<>(List.of("--topic", topic, "--num-records", "3000", "--record-size", "1000",
-            "--throughput", "-1", config, properties.toString(), "--print-metrics"));
+            "--throughput", "-1", "--print-metrics"));
+        if (Driver.propertyFlag("new", "old").equals("new")) {
+            args.addAll(List.of("--bootstrap-server", bootstrap, "--command-property", "client.id=" + name));
+        } else {
+            args.addAll(List.of("--producer-props", "bootstrap.servers=" + bootstrap, "client.id=" + name));
+        }
         long begun = System.nanoTime();
         String printed = Tool.main("ProducerPerformance", "", args);
         double seconds = (System.nanoTime() - begun) / 1e9;
-        Files.delete(properties);
         Tool.run(CONFIGS, Driver.with(client, "--alter", "--delete-config", "producer_byte_rate"));
         Matcher throttled = Pattern.compile("produce-throttle-time-max:\\{[^}]*}\\s*:\\s*([0-9.]+)").matcher(printed);
         Check.that(throttled.find() && Double.parseDouble(throttled.group(1)) > 0, "the client was never told to wait");
