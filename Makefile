@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-clients test-chart docs-examples frameworks torture stress fuzz bench lint fmt
+.PHONY: help setup build run test test-clients test-security test-chart docs-examples frameworks torture stress fuzz bench lint fmt
 
 export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
 export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
@@ -28,6 +28,10 @@ test: setup ## unit, property and whole-system tests; TEST=name runs those that 
 test-clients: build ## real Kafka clients of every language; CLIENTS="--only kcat,java" narrows it
 	tests/clients/run $(CLIENTS)
 	tests/examples/run --only python
+
+test-security: build ## real clients over TLS and every SASL mechanism, Kafka's own tools for ACLs
+	tests/clients/security/run
+	tests/clients/acls/run
 
 test-chart: build ## the Helm chart: Helm, Kubernetes' schemas and krocket itself; CHART="-run Golden" narrows it
 	tests/chart/run $(CHART)
