@@ -59,6 +59,9 @@ impl Serve {
     }
 }
 
+/// How long tasks may take to end once the log is closed.
+const LET_GO: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runs the server until a signal.
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let current = Current::load(serve.source()?)?;
@@ -74,8 +77,9 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
         let signals = Signals::new().map_err(|error| Failure::Other(format!("cannot handle signals: {error}")))?;
         until_signalled(current, loggers, signals).await
     });
-    // What still blocks (a disk that hangs) must not keep the process: the log is closed by now.
-    runtime.shutdown_background();
+    // Every task has to let go of RocksDB before the process ends: a database that closes while exit(3) runs the C++
+    // destructors takes a mutex that is gone, and aborts. What blocks (a disk that hangs) must not keep us for ever.
+    runtime.shutdown_timeout(LET_GO);
     result
 }
 
