@@ -1,6 +1,8 @@
-//! docs/apis.md, docs/configs.md and docs/configuration.md are made from the tables and types that the code runs on.
+//! docs/apis.md, docs/cli.md, docs/configs.md and docs/configuration.md are made from the tables and types that the code runs on.
 //! `UPDATE_DOCS=1 cargo test --test docs` writes them.
 
+#[path = "docs/cli.rs"]
+mod cli;
 #[path = "docs/configuration.rs"]
 mod configuration;
 
@@ -111,6 +113,7 @@ fn check(name: &str, made: &str) {
 #[test]
 fn pages_are_what_the_tables_say() {
     check("apis.md", &apis());
+    check("cli.md", &cli::page());
     check("configs.md", &configs());
     check("configuration.md", &configuration::page());
 }

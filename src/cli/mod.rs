@@ -21,7 +21,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::exit::{BAD_CONFIG, Failure};
 use crate::reload::Source;
@@ -74,8 +74,18 @@ enum Command {
     Verify(verify::Verify),
     /// Print what a segment file of the log holds.
     Dump(dump::Dump),
+    /// Print what completes commands in a shell: `source <(krocket completion bash)`.
+    Completion {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
     /// Print the version.
     Version,
+}
+
+/// The command line's description, of which docs/cli.md is made.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the program.
@@ -104,6 +114,12 @@ pub fn main() -> ExitCode {
         Command::Restore(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Dump(command) => command.run(),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "krocket", &mut script);
+            let _ = std::io::stdout().write_all(&script);
+            Ok(())
+        }
         Command::Version => {
             say(&format!("krocket {}", env!("CARGO_PKG_VERSION")));
             Ok(())
