@@ -11,20 +11,22 @@ mod share;
 pub mod topics;
 mod txn;
 
-pub mod credentials;
-
-mod acls;
 mod cluster;
 mod dispatch;
 mod fetch_session;
 mod ledger;
 mod pattern;
 mod producer_ids;
-mod quotas;
+mod security;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use security::Store;
+use security::acls::AclKind;
+use security::credentials::CredentialKind;
+use security::mutations::Mutations;
+use security::quotas::QuotaKind;
 pub use settings::Settings;
 
 /// Why the broker cannot start.
@@ -58,14 +60,13 @@ pub struct Broker {
     pub groups: Arc<group::Coordinator>,
     /// What is stored, and where it is stored.
     pub log: log::Log,
-    /// Users with SCRAM passwords.
-    pub credentials: credentials::Credentials,
     /// Random bytes that are this cluster's for ever.
     pub secret: Vec<u8>,
     sessions: fetch_session::Sessions,
-    acls: Arc<acls::AclStore>,
-    quotas: Arc<quotas::QuotaStore>,
-    mutations: quotas::mutations::Mutations,
+    credentials: Arc<Store<CredentialKind>>,
+    acls: Arc<Store<AclKind>>,
+    quotas: Arc<Store<QuotaKind>>,
+    mutations: Mutations,
     producer_ids: Arc<producer_ids::ProducerIds>,
     transactions: Arc<txn::Transactions>,
     shares: Arc<share::Shares>,
@@ -78,16 +79,16 @@ impl Broker {
         let log = log::Log::open(data_dir, settings.log.clone())?;
         let cluster_id = cluster::id(&log, settings.cluster_id)?;
         let secret = cluster::secret(&log)?;
-        let credentials = credentials::Credentials::load(&log)?;
+        let credentials = Store::load(&log)?;
         let configs = Arc::new(config::Configs::load(&log, &settings, data_dir)?);
         let topics = topics::Topics::load(&log, settings.node_id, configs.clone())?;
         let groups = group::open(&log, &topics, &configs)?;
         let producer_ids = Arc::new(producer_ids::ProducerIds::default());
         let transactions = txn::Transactions::open(&log, &topics, groups.clone(), producer_ids.clone())?;
-        let acls = acls::AclStore::load(&log)?;
-        let quotas = quotas::QuotaStore::load(&log)?;
+        let acls = Store::load(&log)?;
+        let quotas: Arc<Store<QuotaKind>> = Store::load(&log)?;
         let burst = configs.broker().controller_quota_windows.span();
-        let mutations = quotas::mutations::Mutations::new(quotas.shared().clone(), burst);
+        let mutations = Mutations::new(quotas.snapshot().clone(), burst);
         let shares = share::Shares::open(&log, &topics, &configs)?;
         groups.set_share_state(shares.clone());
         let broker = Arc::new(Broker {
@@ -113,14 +114,19 @@ impl Broker {
         Ok(broker)
     }
 
+    /// The SCRAM credentials as they are, for logins.
+    pub fn credentials(&self) -> Arc<krocket_stack::security::Credentials> {
+        self.credentials.snapshot().clone()
+    }
+
     /// The ACLs as they are, for whoever decides by them.
     pub fn acls(&self) -> Arc<krocket_stack::security::Acls> {
-        self.acls.shared().clone()
+        self.acls.snapshot().clone()
     }
 
     /// The client quotas as they are, for whoever throttles by them.
     pub fn quotas(&self) -> Arc<krocket_stack::security::Quotas> {
-        self.quotas.shared().clone()
+        self.quotas.snapshot().clone()
     }
 
     /// Every partition, with the configuration that it is kept by.

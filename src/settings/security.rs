@@ -50,7 +50,7 @@ impl Doors {
         listener: &Listener,
         broker: &Broker,
     ) -> krocket_proxy::Listener {
-        let users = Users::new(self.users.clone(), broker.credentials.known(), &broker.secret);
+        let users = Users::new(self.users.clone(), broker.credentials(), &broker.secret);
         let sasl = Sasl::new(&listener.name, &listener.sasl, users, self.tokens.clone(), self.max_reauth);
         let sasl = (!listener.sasl.is_empty()).then(|| Arc::new(sasl));
         socket.with_tls(self.tls.get(&listener.name).cloned()).with_sasl(sasl)

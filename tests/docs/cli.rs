@@ -50,7 +50,8 @@ fn spelt(arg: &Arg) -> String {
     let values = arg.get_value_names().unwrap_or_default().iter().map(|name| format!("<{name}>"));
     let value = values.collect::<Vec<_>>().join(" ");
     let value = if arg.get_action().takes_values() { value } else { String::new() };
-    let many = matches!(arg.get_action(), clap::ArgAction::Append) || arg.get_num_args().is_some_and(|n| n.max_values() > 1);
+    let many =
+        matches!(arg.get_action(), clap::ArgAction::Append) || arg.get_num_args().is_some_and(|n| n.max_values() > 1);
     let many = if many { "..." } else { "" };
     let flag = match (arg.get_short(), arg.get_long()) {
         (Some(short), Some(long)) => format!("-{short}, --{long}"),

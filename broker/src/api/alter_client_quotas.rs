@@ -12,7 +12,7 @@ use krocket_stack::security::{Entity, Name, QuotaKey, Values};
 use super::describe_client_quotas::{CLIENT_ID, IP, USER};
 use super::reply::ApiError;
 use crate::Broker;
-use crate::quotas::{MAX_ENTITIES, fits};
+use crate::security::quotas::{MAX_ENTITIES, fits};
 
 /// Changes of one entity: a value or, to remove it, none.
 type Ops = BTreeMap<QuotaKey, Option<f64>>;

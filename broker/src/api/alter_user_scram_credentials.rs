@@ -1,6 +1,7 @@
 //! AlterUserScramCredentials (KIP-554): passwords are set and taken away, salted and iterated by the client already.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use kafka_protocol::messages::alter_user_scram_credentials_request::{
     AlterUserScramCredentialsRequest, ScramCredentialUpsertion,
@@ -15,7 +16,8 @@ use krocket_stack::security::{ScramCredential, ScramMechanism};
 
 use super::reply::ApiError;
 use crate::Broker;
-use crate::credentials::{Change, Changing};
+use crate::security::All;
+use crate::security::credentials::CredentialKind;
 
 /// Answers AlterUserScramCredentials: the users whose changes are all valid change as one. As in Kafka's
 /// ScramControlManager, except that both mechanisms of a user may be set with one request, as `kafka-configs` offers.
@@ -24,20 +26,44 @@ pub(crate) async fn handle(
     _head: Head,
     request: AlterUserScramCredentialsRequest,
 ) -> AlterUserScramCredentialsResponse {
-    let changing = broker.credentials.change().await;
+    let users: BTreeSet<StrBytes> = deleted(&request).chain(upserted(&request)).map(|(user, _)| user.clone()).collect();
+    let outcomes = match broker.credentials.change(move |credentials| alter(credentials, &request)).await {
+        Ok(outcomes) => outcomes,
+        Err(error) => users.into_iter().map(|user| (user, Err(ApiError::from(error.clone())))).collect(),
+    };
+    let results = outcomes.into_iter().map(|(user, outcome)| {
+        let result = AlterUserScramCredentialsResult::default().with_user(user);
+        match outcome {
+            Ok(()) => result,
+            Err(error) => result.with_error_code(error.code.code()).with_error_message(error.text()),
+        }
+    });
+    AlterUserScramCredentialsResponse::default().with_results(results.collect())
+}
+
+fn deleted(request: &AlterUserScramCredentialsRequest) -> impl Iterator<Item = (&StrBytes, i8)> {
+    request.deletions.iter().map(|deletion| (&deletion.name, deletion.mechanism))
+}
+
+fn upserted(request: &AlterUserScramCredentialsRequest) -> impl Iterator<Item = (&StrBytes, i8)> {
+    request.upsertions.iter().map(|upsertion| (&upsertion.name, upsertion.mechanism))
+}
+
+/// What happens to one user's credential of one mechanism; `None` deletes it.
+type Change = ((String, ScramMechanism), Option<ScramCredential>);
+
+/// Takes over the changes of the users that have no invalid one, and tells each user's outcome.
+fn alter(
+    credentials: &mut All<CredentialKind>,
+    request: &AlterUserScramCredentialsRequest,
+) -> BTreeMap<StrBytes, Result<(), ApiError>> {
+    let deletions = deleted(request).map(|(user, mechanism)| (user, mechanism, delete(credentials, user, mechanism)));
+    let upsertions = request.upsertions.iter().map(|it| (&it.name, it.mechanism, upsert(it)));
     let mut users: BTreeMap<StrBytes, Result<Vec<Change>, ApiError>> = BTreeMap::new();
     let mut seen = HashSet::new();
-    let deletions = request.deletions.into_iter().map(|deletion| {
-        let change = delete(&changing, &deletion.name, deletion.mechanism);
-        (deletion.name, deletion.mechanism, change)
-    });
-    let upsertions = request.upsertions.into_iter().map(|upsertion| {
-        let change = upsert(&upsertion);
-        (upsertion.name, upsertion.mechanism, change)
-    });
-    for (name, mechanism, change) in deletions.chain(upsertions) {
-        let again = !seen.insert((name.clone(), mechanism));
-        let of_user = users.entry(name).or_insert_with(|| Ok(Vec::new()));
+    for (user, mechanism, change) in deletions.chain(upsertions) {
+        let again = !seen.insert((user, mechanism));
+        let of_user = users.entry(user.clone()).or_insert_with(|| Ok(Vec::new()));
         match (of_user.as_mut(), change) {
             (Ok(_), _) if again => {
                 let message = "A user credential cannot be altered twice in the same request";
@@ -48,28 +74,24 @@ pub(crate) async fn handle(
             (Err(_), _) => {}
         }
     }
-    let changes: Vec<Change> = users.values().filter_map(|changes| changes.clone().ok()).flatten().collect();
-    let stored = match changes.is_empty() {
-        true => Ok(()),
-        false => changing.commit(&broker.log, changes).await.map_err(ApiError::from),
-    };
-    let results = users.into_iter().map(|(user, changes)| {
-        let result = AlterUserScramCredentialsResult::default().with_user(user);
-        match changes.map(drop).and(stored.clone()) {
-            Ok(()) => result,
-            Err(error) => result.with_error_code(error.code.code()).with_error_message(error.text()),
+    let mut take_over = |changes: Vec<Change>| {
+        for (whose, credential) in changes {
+            match credential {
+                Some(credential) => credentials.insert(whose, Arc::new(credential)),
+                None => credentials.remove(&whose),
+            };
         }
-    });
-    AlterUserScramCredentialsResponse::default().with_results(results.collect())
+    };
+    users.into_iter().map(|(user, changes)| (user, changes.map(&mut take_over))).collect()
 }
 
-fn delete(changing: &Changing<'_>, user: &str, mechanism: i8) -> Result<Change, ApiError> {
-    let mechanism = check(user, mechanism)?;
-    if !changing.exists(user, mechanism) {
+fn delete(credentials: &All<CredentialKind>, user: &str, mechanism: i8) -> Result<Change, ApiError> {
+    let whose = (user.to_owned(), check(user, mechanism)?);
+    if !credentials.contains_key(&whose) {
         let message = "Attempt to delete a user credential that does not exist";
         return Err(ApiError::new(ErrorCode::ResourceNotFound, message));
     }
-    Ok((user.to_owned(), mechanism, None))
+    Ok((whose, None))
 }
 
 fn upsert(upsertion: &ScramCredentialUpsertion) -> Result<Change, ApiError> {
@@ -87,7 +109,7 @@ fn upsert(upsertion: &ScramCredentialUpsertion) -> Result<Change, ApiError> {
     }
     let credential: ScramCredential =
         mechanism.credential(&upsertion.salted_password, upsertion.salt.to_vec(), upsertion.iterations);
-    Ok((upsertion.name.to_string(), mechanism, Some(credential)))
+    Ok(((upsertion.name.to_string(), mechanism), Some(credential)))
 }
 
 fn check(user: &str, mechanism: i8) -> Result<ScramMechanism, ApiError> {
@@ -165,7 +187,7 @@ mod tests {
         assert_eq!(alter(&broker, both, vec![]).await, [("alice".to_owned(), None), ("bob".to_owned(), None)]);
 
         let broker = broker.restart().await;
-        let known = broker.broker.credentials.known();
+        let known = broker.broker.credentials();
         let credential = known.get("alice", ScramMechanism::Sha512).expect("stored");
         assert!(ScramMechanism::Sha512.is_password(&credential, "secret"));
         assert_eq!(

@@ -9,7 +9,7 @@ use krocket_stack::security::acl::{Acl, Asked};
 use super::describe_acls::check_enabled;
 use super::reply::ApiError;
 use crate::Broker;
-use crate::acls::{MAX_ACLS, fits};
+use crate::security::acls::{MAX_ACLS, fits};
 
 /// Answers CreateAcls: results in the order of the request.
 pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreateAclsRequest) -> CreateAclsResponse {
@@ -46,12 +46,12 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: CreateAclsRequ
 /// All or none: a request that would be too many changes nothing.
 async fn store(broker: &Broker, new: Vec<Acl>) -> Result<(), ApiError> {
     let stored = broker.acls.change(move |acls| {
-        let fresh: Vec<Acl> = new.into_iter().filter(|acl| !acls.contains(acl)).collect();
+        let fresh: Vec<Acl> = new.into_iter().filter(|acl| !acls.contains_key(acl)).collect();
         if acls.len() + fresh.len() > MAX_ACLS {
             let message = format!("There are at most {MAX_ACLS} ACLs: use prefixed patterns, or remove some.");
             return Err(ApiError::new(ErrorCode::PolicyViolation, message));
         }
-        acls.extend(fresh);
+        acls.extend(fresh.into_iter().map(|acl| (acl, ())));
         Ok(())
     });
     stored.await?

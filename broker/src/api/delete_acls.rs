@@ -28,7 +28,7 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: DeleteAclsRequ
             let change = broker.acls.change(move |acls| {
                 let mut remove = |asked: &delete_acls_request::DeleteAclsFilter| -> Vec<Acl> {
                     let filter = filter(asked);
-                    let found: Vec<Acl> = acls.iter().filter(|acl| filter.matches(acl)).cloned().collect();
+                    let found: Vec<Acl> = acls.keys().filter(|acl| filter.matches(acl)).cloned().collect();
                     found.iter().for_each(|acl| {
                         acls.remove(acl);
                     });

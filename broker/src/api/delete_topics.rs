@@ -122,7 +122,7 @@ mod tests {
     async fn a_topic_goes_with_its_records_and_offsets_at_every_version() {
         let broker = TestBroker::start().await;
         let offsets = Arc::new(Offsets::default());
-        broker.broker.topics.add_forget(offsets.clone());
+        broker.broker.topics.add_forget(&offsets);
         for version in 1..=6 {
             create(&broker, &["a", "b"]).await;
             let a = broker.broker.topics.get("a").expect("created");

@@ -33,7 +33,7 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: DescribeAclsRe
         return DescribeAclsResponse::default().with_error_code(error.code.code()).with_error_message(error.text());
     }
     let mut resources: Vec<DescribeAclsResource> = Vec::new();
-    let acls = broker.acls.shared().get();
+    let acls = broker.acls.snapshot().get();
     for acl in acls.all().iter().filter(|acl| filter.matches(acl)) {
         let own = resources.last().is_some_and(|last| {
             (last.resource_type, last.resource_name.as_str(), last.pattern_type)

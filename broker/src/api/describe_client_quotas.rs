@@ -37,7 +37,7 @@ pub(crate) async fn handle(
                 .with_entries(None);
         }
     };
-    let quotas = broker.quotas.shared().get();
+    let quotas = broker.quotas.snapshot().get();
     let found = quotas.all().iter().filter(|(entity, _)| filter.matches(entity));
     DescribeClientQuotasResponse::default()
         .with_entries(Some(found.map(|(entity, values)| entry(entity, values)).collect()))

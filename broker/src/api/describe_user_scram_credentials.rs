@@ -19,7 +19,7 @@ pub(crate) async fn handle(
     _head: Head,
     request: DescribeUserScramCredentialsRequest,
 ) -> DescribeUserScramCredentialsResponse {
-    let known = broker.credentials.known().all();
+    let known = broker.credentials.snapshot().all();
     let results = match request.users.filter(|users| !users.is_empty()) {
         None => {
             let mut names: Vec<&String> = known.keys().collect();

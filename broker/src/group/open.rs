@@ -24,8 +24,7 @@ pub fn open(log: &Log, topics: &Topics, configs: &Arc<Configs>) -> Result<Arc<Co
         move |group: &str| GroupSettings::new(&configs.broker(), configs.group(group))
     };
     let coordinator = Coordinator::open(Arc::new(log.clone()), Arc::new(image), settings)?;
-    // Weak, for the coordinator holds the topics: together they would never let go of the log.
-    topics.add_forget(Arc::new(Forgetter(Arc::downgrade(&coordinator))));
+    topics.add_forget(&coordinator);
     tokio::spawn(expire_regularly(Arc::downgrade(&coordinator), configs.clone()));
     Ok(coordinator)
 }
@@ -68,14 +67,8 @@ impl TopicImage for Image {
     }
 }
 
-struct Forgetter(Weak<Coordinator>);
-
-impl Forget for Forgetter {
+impl Forget for Coordinator {
     fn forget<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            if let Some(coordinator) = self.0.upgrade() {
-                coordinator.forget_topic(topic).await;
-            }
-        })
+        Box::pin(self.forget_topic(topic))
     }
 }

@@ -20,7 +20,7 @@ mod watchman;
 mod window;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use dashmap::DashMap;
 use krocket_protocol::ErrorCode;
@@ -105,7 +105,7 @@ impl Shares {
             }
         }
         tracing::info!(groups = shares.groups.len(), "share groups loaded");
-        topics.add_forget(Arc::new(Forgetter(Arc::downgrade(&shares))));
+        topics.add_forget(&shares);
         tokio::spawn(watchman::watch(Arc::downgrade(&shares)));
         Ok(shares)
     }
@@ -191,15 +191,9 @@ impl Shares {
     }
 }
 
-struct Forgetter(Weak<Shares>);
-
-impl Forget for Forgetter {
+impl Forget for Shares {
     fn forget<'a>(&'a self, topic: &'a str) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            if let Some(shares) = self.0.upgrade() {
-                shares.forget_topic(topic).await;
-            }
-        })
+        Box::pin(self.forget_topic(topic))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Changes of topics and configs: one at a time, one frame each.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tokio::sync::OwnedMutexGuard;
 use uuid::Uuid;
@@ -221,7 +221,7 @@ impl Shared {
             gone.await?;
         }
         let forget = self.forget.read().clone();
-        for each in forget {
+        for each in forget.iter().filter_map(Weak::upgrade) {
             each.forget(&deletion.name).await;
         }
         self.log.commit(vec![Write::Delete { table: CLUSTER, key }], Durability::Written).await

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use krocket_stack::BoxFuture;
@@ -119,7 +119,7 @@ struct Shared {
     tables: RwLock<Tables>,
     changing: Arc<Mutex<State>>,
     epoch: watch::Sender<u64>,
-    forget: RwLock<Vec<Arc<dyn Forget>>>,
+    forget: RwLock<Vec<Weak<dyn Forget>>>,
 }
 
 #[derive(Default)]
@@ -202,8 +202,10 @@ impl Topics {
         })
     }
 
-    /// Says who else has to forget deleted topics; before the first request.
-    pub fn add_forget(&self, forget: Arc<dyn Forget>) {
+    /// Says who else has to forget deleted topics; before the first request. Held weakly, for whoever that is holds the
+    /// topics: together they would never let go of the log.
+    pub fn add_forget<F: Forget>(&self, forget: &Arc<F>) {
+        let forget: Weak<F> = Arc::downgrade(forget);
         self.shared.forget.write().push(forget);
     }
 

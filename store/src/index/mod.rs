@@ -83,6 +83,12 @@ struct Inner {
     refuse_writes: AtomicBool,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        tracing::debug!("the index closes");
+    }
+}
+
 impl std::fmt::Debug for Index {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Index").field("applied", &self.applied()).finish_non_exhaustive()
