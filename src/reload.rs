@@ -2,20 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use krocket_config::rules::{Live, Rules};
 use krocket_config::schema::RELOADED;
+use krocket_config::watch::{self, Watch};
 use krocket_config::{Config, ConfigError, Fault, Loaded, Override, load};
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use tokio_util::sync::CancellationToken;
 
 use crate::settings;
-
-/// How often the file is looked at.
-const EVERY: Duration = Duration::from_secs(1);
 
 static RELOADS: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!(
@@ -44,12 +42,8 @@ impl Source {
         Ok((loaded, rules))
     }
 
-    /// The file's bytes; an error's words where it cannot be read.
-    fn bytes(&self) -> Result<Vec<u8>, String> {
-        match &self.file {
-            Some(file) => std::fs::read(file).map_err(|error| error.to_string()),
-            None => Ok(Vec::new()),
-        }
+    fn watch(&self) -> Watch {
+        Watch::new(self.file.clone()).0
     }
 }
 
@@ -58,8 +52,7 @@ pub struct Current {
     /// The features' rules; the rest of krocket follows them.
     pub rules: Live,
     source: Source,
-    /// The file as it was loaded first.
-    bytes: Result<Vec<u8>, String>,
+    watch: Mutex<Watch>,
     /// What the process was started with: what is not reloaded still holds.
     started: Config,
     config: ArcSwap<Config>,
@@ -84,25 +77,25 @@ pub struct State {
 impl Current {
     /// Without a file to look at.
     pub fn fixed(config: &Config) -> Result<Arc<Self>, Fault> {
-        Ok(Current::new(config.clone(), Rules::new(config)?, Source::default(), Ok(Vec::new())))
+        Ok(Current::new(config.clone(), Rules::new(config)?, Source::default(), Source::default().watch()))
     }
 
     /// Loads it.
     pub fn load(source: Source) -> Result<Arc<Self>, ConfigError> {
         // Before it is loaded: a change in between is then found by the first look.
-        let bytes = source.bytes();
+        let watch = source.watch();
         let (loaded, rules) = source.load()?;
-        Ok(Current::new(loaded.config, rules, source, bytes))
+        Ok(Current::new(loaded.config, rules, source, watch))
     }
 
-    fn new(config: Config, rules: Rules, source: Source, bytes: Result<Vec<u8>, String>) -> Arc<Self> {
+    fn new(config: Config, rules: Rules, source: Source, watch: Watch) -> Arc<Self> {
         for result in ["ok", "failed"] {
             RELOADS.with_label_values(&[result]);
         }
         Arc::new(Current {
             rules: Live::new(rules),
             source,
-            bytes,
+            watch: Mutex::new(watch),
             started: config.clone(),
             config: ArcSwap::from_pointee(config),
             state: Mutex::new(State { since_ms: now_ms(), ..State::default() }),
@@ -129,6 +122,12 @@ impl Current {
         match self.source.load() {
             Ok((loaded, rules)) => self.take(loaded.config, rules),
             Err(error) => self.refuse(error.to_string()),
+        }
+    }
+
+    fn look(&self) {
+        if self.watch.lock().look().is_some() {
+            self.reload();
         }
     }
 
@@ -164,62 +163,9 @@ impl Current {
     }
 }
 
-/// Follows the file until `stop`. Reads the bytes instead of asking for change notices: those miss files that are
-/// replaced by rename, and Kubernetes, which swaps a symbolic link to the folder.
+/// Follows the file until `stop`.
 pub async fn follow(current: Arc<Current>, stop: CancellationToken) {
-    let mut watch = Watch::new(&current);
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
-            () = stop.cancelled() => return,
-        }
-        let (looked, current) = (watch, current.clone());
-        let look = tokio::task::spawn_blocking(move || {
-            let mut watch = looked;
-            if watch.changed(&current.source) {
-                current.reload();
-            }
-            watch
-        });
-        match look.await {
-            Ok(looked) => watch = looked,
-            Err(error) => {
-                tracing::error!(%error, "the configuration file is not followed any more");
-                return;
-            }
-        }
-    }
-}
-
-/// What the file was like.
-struct Watch {
-    /// As it was last taken over or refused.
-    known: Result<Vec<u8>, String>,
-    /// As it was a look ago, where that differs.
-    seen: Option<Result<Vec<u8>, String>>,
-}
-
-impl Watch {
-    fn new(current: &Current) -> Self {
-        Watch { known: current.bytes.clone(), seen: None }
-    }
-
-    /// True once for every change. A change counts when it is seen twice: an editor may be half through writing, and the
-    /// first half of a file is often valid.
-    fn changed(&mut self, source: &Source) -> bool {
-        let bytes = source.bytes();
-        if bytes == self.known {
-            self.seen = None;
-            return false;
-        }
-        if self.seen.as_ref() != Some(&bytes) {
-            self.seen = Some(bytes);
-            return false;
-        }
-        self.known = bytes;
-        self.seen = None;
-        true
-    }
+    stop.run_until_cancelled(watch::follow(move || current.look())).await;
 }
 
 fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
@@ -248,21 +194,18 @@ mod tests {
 
     const OFF: &str = "[[rules]]\ntopics = [\"a\"]\nschedule = false\n";
 
-    fn start(file: &Path) -> (Arc<Current>, Watch) {
+    fn start(file: &Path) -> Arc<Current> {
         let source = Source { file: Some(file.to_owned()), overrides: Vec::new() };
-        let current = Current::load(source).expect("valid");
-        let watch = Watch::new(&current);
-        (current, watch)
+        Current::load(source).expect("valid")
     }
 
-    /// Two looks, as `follow` takes them.
-    fn look_twice(current: &Current, watch: &mut Watch) -> bool {
-        let looks = [watch.changed(&current.source), watch.changed(&current.source)];
-        assert!(!looks[0], "a change counts when it was seen twice");
-        if looks[1] {
-            current.reload();
-        }
-        looks[1]
+    /// Two looks, as `follow` takes them; true when they found a change.
+    fn look_twice(current: &Current) -> bool {
+        let changes = || current.state().taken + current.state().refused;
+        let before = changes();
+        current.look();
+        current.look();
+        changes() > before
     }
 
     fn schedules(current: &Current) -> bool {
@@ -274,23 +217,23 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("krocket.toml");
         std::fs::write(&file, "").expect("written");
-        let (current, mut watch) = start(&file);
-        assert!(!look_twice(&current, &mut watch) && schedules(&current));
+        let current = start(&file);
+        assert!(!look_twice(&current) && schedules(&current));
         let mut version = current.rules.subscribe();
 
         std::fs::write(&file, OFF).expect("written");
 
-        assert!(look_twice(&current, &mut watch));
+        assert!(look_twice(&current));
         assert!(!schedules(&current) && version.has_changed().expect("alive"));
         version.mark_unchanged();
-        assert!(!look_twice(&current, &mut watch));
+        assert!(!look_twice(&current));
         assert_eq!((current.state().taken, current.state().error), (1, None));
 
         // By rename, as most editors do.
         let new = folder.path().join("new");
         std::fs::write(&new, OFF.replace("false", "true")).expect("written");
         std::fs::rename(&new, &file).expect("renamed");
-        assert!(look_twice(&current, &mut watch) && schedules(&current));
+        assert!(look_twice(&current) && schedules(&current));
     }
 
     #[test]
@@ -298,53 +241,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("krocket.toml");
         std::fs::write(&file, OFF).expect("written");
-        let (current, mut watch) = start(&file);
+        let current = start(&file);
 
         std::fs::write(&file, "[[rules]]\ntopics = [\"a\"]\nshedule = true\n").expect("written");
 
-        assert!(look_twice(&current, &mut watch) && !schedules(&current));
+        assert!(look_twice(&current) && !schedules(&current));
         let error = current.state().error.expect("an error");
         assert!(error.contains("krocket.toml:3:1: unknown key `shedule`") && error.ends_with("| ^^^^^^^"), "{error}");
         assert_eq!(current.state().refused, 1);
 
         std::fs::remove_file(&file).expect("removed");
-        assert!(look_twice(&current, &mut watch) && !schedules(&current));
+        assert!(look_twice(&current) && !schedules(&current));
         assert!(current.state().error.expect("an error").contains("cannot read it"));
 
         std::fs::write(&file, OFF).expect("written");
-        assert!(look_twice(&current, &mut watch) && current.state().error.is_none());
-    }
-
-    #[test]
-    fn a_half_written_file_is_not_taken_over() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("krocket.toml");
-        std::fs::write(&file, OFF).expect("written");
-        let (current, mut watch) = start(&file);
-
-        std::fs::write(&file, "").expect("written");
-        assert!(!watch.changed(&current.source));
-        std::fs::write(&file, OFF).expect("written");
-        assert!(!look_twice(&current, &mut watch));
-    }
-
-    #[test]
-    fn a_config_map_is_swapped_by_its_link() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name);
-        for (version, text) in [("v1", OFF), ("v2", "")] {
-            std::fs::create_dir(path(version)).expect("a folder");
-            std::fs::write(path(version).join("krocket.toml"), text).expect("written");
-        }
-        std::os::unix::fs::symlink("v1", path("..data")).expect("a link");
-        std::os::unix::fs::symlink("..data/krocket.toml", path("krocket.toml")).expect("a link");
-        let (current, mut watch) = start(&path("krocket.toml"));
-        assert!(!schedules(&current));
-
-        std::os::unix::fs::symlink("v2", path("..data_tmp")).expect("a link");
-        std::fs::rename(path("..data_tmp"), path("..data")).expect("swapped");
-
-        assert!(look_twice(&current, &mut watch) && schedules(&current));
+        assert!(look_twice(&current) && current.state().error.is_none());
     }
 
     #[test]
@@ -352,7 +263,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("krocket.toml");
         std::fs::write(&file, "").expect("written");
-        let (current, _) = start(&file);
+        let current = start(&file);
         std::fs::write(&file, format!("[kafka]\nnum.partitions = 7\n{OFF}")).expect("written");
 
         current.reload();

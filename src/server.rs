@@ -85,7 +85,11 @@ impl Server {
         };
         let (routes, _) = http::openapi::routes(Kafka::new(features.handler.clone()), current.clone(), endpoints);
         let gate = match authorizer.is_some() || config.http.tokens_file.is_some() {
-            true => Some(Gate::new(authorizer, tokens(&current)?, current.rules.clone())),
+            true => {
+                let tokens = Arc::new(tokens(&current)?);
+                tokio::spawn(tokens.clone().follow(drain.clone()));
+                Some(Gate::new(authorizer, tokens, current.rules.clone()))
+            }
             false => None,
         };
         let _ = v1.set(http::v1(routes, gate));
@@ -150,7 +154,7 @@ async fn open(config: &Config, settings: Settings) -> Result<Arc<Broker>, Failur
 
 fn tokens(current: &Current) -> Result<Tokens, Failure> {
     let config = current.config();
-    let Some(file) = &config.http.tokens_file else { return Ok(Tokens::none()) };
+    let Some(file) = &config.http.tokens_file else { return Ok(Tokens::default()) };
     Tokens::open(file).map_err(Failure::Other)
 }
 

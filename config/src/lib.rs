@@ -3,6 +3,7 @@
 //! - [`schema`] is every key with its meaning and default; unknown keys are errors.
 //! - [`load()`] puts the layers over each other.
 //! - [`rules`] are the features' rules; [`check`] says which of them make no sense.
+//! - [`watch`] finds changes of files while krocket runs.
 //! - [`error`] says what is wrong, where, and what was probably meant.
 
 pub mod check;
@@ -13,6 +14,7 @@ pub mod schema;
 pub mod security;
 pub mod switch;
 pub mod units;
+pub mod watch;
 
 pub use check::Fault;
 pub use error::ConfigError;

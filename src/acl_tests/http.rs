@@ -29,7 +29,11 @@ impl Site {
         let mut world = World::start().await;
         let file = world._folder.path().join("tokens.toml");
         std::fs::write(&file, format!("{ALICE} = \"User:{USER}\"\n{ROOT} = \"User:{SUPER}\"\n")).expect("written");
-        let gate = Gate::new(Some(world.authorizer.clone()), Tokens::open(&file).expect("valid"), world.rules.clone());
+        let gate = Gate::new(
+            Some(world.authorizer.clone()),
+            Arc::new(Tokens::open(&file).expect("valid")),
+            world.rules.clone(),
+        );
         let current = Current::fixed(&Config::default()).expect("the defaults are valid");
         let features = std::mem::take(&mut world.features.routes).merge(snapshots::routes(&world.broker));
         let (routes, document) = openapi::routes(Kafka::new(world.features.handler.clone()), current, features);

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use krocket_config::watch::{self, Content, Watch};
 use krocket_stack::security::scram::MIN_ITERATIONS;
 use krocket_stack::security::{Credentials, ScramCredential, ScramMechanism};
 use parking_lot::Mutex;
@@ -13,8 +13,6 @@ use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// Most users of a file: each password is hashed when the file is read, some milliseconds each.
 const MAX_USERS: usize = 1000;
 
@@ -32,79 +30,43 @@ type Hashed = HashMap<String, [Arc<ScramCredential>; 2]>;
 pub struct FileUsers {
     path: PathBuf,
     users: ArcSwap<Hashed>,
-    loaded: Mutex<Vec<u8>>,
+    watch: Mutex<Watch>,
 }
 
 impl FileUsers {
     /// Reads the file.
     pub fn load(path: &Path) -> Result<Self, UsersError> {
-        let bytes = read(path)?;
-        let users = hash(parse(path, &bytes)?);
-        // What is kept to find changes is no list of passwords.
-        Ok(FileUsers { path: path.to_owned(), users: ArcSwap::from_pointee(users), loaded: Mutex::new(digest(&bytes)) })
+        let (watch, contents) = Watch::new([path.to_owned()]);
+        let users = hash(parse(path, &contents[0])?);
+        Ok(FileUsers { path: path.to_owned(), users: ArcSwap::from_pointee(users), watch: Mutex::new(watch) })
     }
 
     /// Checks the file without the cost of hashing.
     pub fn check(path: &Path) -> Result<(), UsersError> {
-        parse(path, &read(path)?).map(drop)
+        parse(path, &Watch::new([path.to_owned()]).1[0]).map(drop)
     }
 
     /// Follows the file until `stop`; an invalid one changes nothing.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = None;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = stop.cancelled() => return,
-            }
-            let (users, before) = (self.clone(), seen);
-            match tokio::task::spawn_blocking(move || users.look(before)).await {
-                Ok(now) => seen = now,
-                Err(error) => {
-                    tracing::error!(%error, "the users file is not followed any more");
-                    return;
-                }
-            }
-        }
+        stop.run_until_cancelled(watch::follow(move || self.look())).await;
     }
 
-    /// Takes a change over when it is seen twice: the first half of a file is often valid.
-    fn look(&self, seen: Option<Vec<u8>>) -> Option<Vec<u8>> {
-        let read = read(&self.path);
-        let now = match &read {
-            Ok(bytes) => digest(bytes),
-            Err(error) => error.to_string().into_bytes(),
-        };
-        if now == *self.loaded.lock() {
-            return None;
-        }
-        if seen.as_ref() == Some(&now) {
-            *self.loaded.lock() = now;
-            match read.and_then(|bytes| parse(&self.path, &bytes)) {
-                Ok(users) => {
-                    tracing::info!(users = users.len(), "the users file was read again");
-                    self.users.store(Arc::new(hash(users)));
-                }
-                Err(error) => tracing::error!(%error, "the changed users file is refused, users stay as they were"),
+    fn look(&self) {
+        let Some(contents) = self.watch.lock().look() else { return };
+        match parse(&self.path, &contents[0]) {
+            Ok(users) => {
+                tracing::info!(users = users.len(), "the users file was read again");
+                self.users.store(Arc::new(hash(users)));
             }
-            return None;
+            Err(error) => tracing::error!(%error, "the changed users file is refused, users stay as they were"),
         }
-        Some(now)
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, UsersError> {
-    std::fs::read(path)
-        .map_err(|error| UsersError { path: path.to_owned(), message: format!("cannot read it: {error}") })
-}
-
-fn digest(bytes: &[u8]) -> Vec<u8> {
-    ScramMechanism::Sha256.hash(bytes)
 }
 
 /// The message never quotes the file: it is full of passwords.
-fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, String>, UsersError> {
+fn parse(path: &Path, content: &Content) -> Result<BTreeMap<String, String>, UsersError> {
     let refuse = |message: String| UsersError { path: path.to_owned(), message };
+    let bytes = content.as_ref().map_err(|why| refuse(why.clone()))?;
     let text = std::str::from_utf8(bytes).map_err(|_| refuse("it is not UTF-8".to_owned()))?;
     let users: BTreeMap<String, String> = toml::from_str(text).map_err(|error| {
         let line =
@@ -196,17 +158,17 @@ mod tests {
         let password = |users: &FileUsers, name: &str, password: &str| {
             users.users.load().get(name).is_some_and(|[it, _]| ScramMechanism::Sha256.is_password(it, password))
         };
-        assert!(password(&users, "alice", "a") && users.look(None).is_none());
+        assert!(password(&users, "alice", "a"));
 
         std::fs::write(&path, "alice = \"b\"\ncarol = \"c\"\n").expect("written");
-        let seen = users.look(None);
+        users.look();
         assert!(password(&users, "alice", "a"));
-        assert!(users.look(seen).is_none());
+        users.look();
         assert!(password(&users, "alice", "b") && !password(&users, "alice", "a") && password(&users, "carol", "c"));
 
         std::fs::write(&path, "alice").expect("written");
-        let seen = users.look(None);
-        users.look(seen);
+        users.look();
+        users.look();
         assert!(password(&users, "alice", "b"));
     }
 }

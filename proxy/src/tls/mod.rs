@@ -5,14 +5,14 @@ mod reload;
 mod sink;
 mod subject;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use krocket_config::security::{self, ClientAuth};
+use krocket_config::watch::{Content, Watch};
 use krocket_stack::Principal;
 use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -32,8 +32,6 @@ pub use principal::{PrincipalRules, RuleError};
 pub(crate) use sink::TlsSink;
 pub use subject::rfc2253;
 
-/// How often files are looked at.
-pub(crate) const LOOK: Duration = Duration::from_secs(1);
 /// Plaintext that a connection may have encrypted and not sent: what its memory costs at most.
 const BUFFER: usize = 64 << 10;
 
@@ -55,24 +53,20 @@ pub struct Tls {
     files: security::Tls,
     rules: PrincipalRules,
     current: ArcSwap<ServerConfig>,
-    /// The files as they were last taken over.
-    loaded: Mutex<Files>,
-    /// As they were last refused.
-    refused: Mutex<Option<Result<Files, String>>>,
+    watch: Mutex<Watch>,
 }
 
 impl Tls {
     /// Loads the files.
     pub fn load(listener: &str, files: &security::Tls, rules: PrincipalRules) -> Result<Self, TlsError> {
-        let bytes = Files::read(files)?;
-        let (config, not_after) = bytes.config(files)?;
+        let (watch, contents) = Watch::new(Files::paths(files).into_iter().map(|(_, path)| path.clone()));
+        let (config, not_after) = Files::from(files, contents)?.config(files)?;
         let tls = Tls {
             listener: listener.to_owned(),
             files: files.clone(),
             rules,
             current: ArcSwap::from_pointee(config),
-            loaded: Mutex::new(bytes),
-            refused: Mutex::default(),
+            watch: Mutex::new(watch),
         };
         tls.tell_expiry(not_after);
         Ok(tls)
@@ -109,7 +103,6 @@ impl Tls {
 }
 
 /// The files' bytes.
-#[derive(Clone, PartialEq, Eq)]
 struct Files {
     cert: Vec<u8>,
     key: Vec<u8>,
@@ -117,14 +110,21 @@ struct Files {
 }
 
 impl Files {
-    fn read(files: &security::Tls) -> Result<Self, TlsError> {
-        let read =
-            |key, path: &Path| fs::read(path).map_err(|error| fault(key, path, format!("cannot read it: {error}")));
-        Ok(Files {
-            cert: read("cert", &files.cert)?,
-            key: read("key", &files.key)?,
-            client_ca: files.client_ca.as_deref().map(|path| read("client_ca", path)).transpose()?,
-        })
+    /// Which files there are, by their settings.
+    fn paths(files: &security::Tls) -> Vec<(&'static str, &PathBuf)> {
+        let paths = [("cert", &files.cert), ("key", &files.key)].into_iter();
+        paths.chain(files.client_ca.as_ref().map(|path| ("client_ca", path))).collect()
+    }
+
+    /// `contents` are those of [`Files::paths`].
+    fn from(files: &security::Tls, contents: Vec<Content>) -> Result<Self, TlsError> {
+        let mut read = Files::paths(files)
+            .into_iter()
+            .zip(contents)
+            .map(|((key, path), content)| content.map_err(|why| fault(key, path, why)));
+        let mut next = || read.next().transpose();
+        let (cert, key, client_ca) = (next()?, next()?, next()?);
+        Ok(Files { cert: cert.unwrap_or_default(), key: key.unwrap_or_default(), client_ca })
     }
 
     /// What rustls makes of them, and when the certificate ends (epoch seconds).

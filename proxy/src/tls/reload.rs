@@ -2,62 +2,26 @@
 
 use std::sync::Arc;
 
+use krocket_config::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Files, LOOK, Tls};
+use super::{Files, Tls};
 
 impl Tls {
-    /// Follows the files until `stop`. Their bytes are read, since notices of change miss files that are replaced by
-    /// rename, and Kubernetes, which swaps a symbolic link to the folder.
+    /// Follows the files until `stop`; what cannot be used changes nothing.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let mut seen = None;
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = stop.cancelled() => return,
-            }
-            let (tls, before) = (self.clone(), seen);
-            match tokio::task::spawn_blocking(move || tls.look(before)).await {
-                Ok(now) => seen = now,
-                Err(error) => {
-                    tracing::error!(listener = self.listener, %error, "certificates are not followed any more");
-                    return;
-                }
-            }
-        }
+        stop.run_until_cancelled(watch::follow(move || self.look())).await;
     }
 
-    /// Takes a change over when it is seen twice: certificate and key are two files, and one is written first.
-    fn look(&self, seen: Option<Result<Files, String>>) -> Option<Result<Files, String>> {
-        let now = Files::read(&self.files).map_err(|error| error.to_string());
-        if now.as_ref().is_ok_and(|files| *files == *self.loaded.lock()) {
-            return None;
-        }
-        let known = seen.as_ref() == Some(&now);
-        if known && !self.refused(&now) {
-            self.take(&now);
-        }
-        Some(now)
-    }
-
-    /// True when this state of the files was already complained about.
-    fn refused(&self, now: &Result<Files, String>) -> bool {
-        self.refused.lock().as_ref() == Some(now)
-    }
-
-    fn take(&self, now: &Result<Files, String>) {
-        let files = now.as_ref().map_err(String::clone);
-        let loaded = files.and_then(|files| Ok((files, files.config(&self.files).map_err(|error| error.to_string())?)));
-        match loaded {
-            Ok((files, (config, not_after))) => {
+    fn look(&self) {
+        let Some(contents) = self.watch.lock().look() else { return };
+        match Files::from(&self.files, contents).and_then(|files| files.config(&self.files)) {
+            Ok((config, not_after)) => {
                 self.current.store(Arc::new(config));
-                *self.loaded.lock() = files.clone();
-                *self.refused.lock() = None;
                 self.tell_expiry(not_after);
                 tracing::info!(listener = self.listener, "new certificates are in use");
             }
             Err(error) => {
-                *self.refused.lock() = Some(now.clone());
                 tracing::error!(listener = self.listener, %error, "the changed certificates are refused, the old ones stay");
             }
         }

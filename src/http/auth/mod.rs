@@ -36,13 +36,13 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     /// Without it every known caller may do everything.
     authorizer: Option<Authorizer>,
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     rules: Live,
 }
 
 impl Gate {
     /// With these tokens, by the authorizer's decisions where there is one.
-    pub fn new(authorizer: Option<Authorizer>, tokens: Tokens, rules: Live) -> Self {
+    pub fn new(authorizer: Option<Authorizer>, tokens: Arc<Tokens>, rules: Live) -> Self {
         Gate(Arc::new(Inner { authorizer, tokens, rules }))
     }
 

@@ -2,81 +2,67 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
+use krocket_config::watch::{self, Content, Watch};
 use krocket_stack::Principal;
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// Shorter tokens are refused: they can be guessed.
 const MIN_TOKEN: usize = 16;
 
-/// Tokens and whose they are. The file is looked at when somebody asks, and read again when it changed.
-pub struct Tokens {
-    file: Option<PathBuf>,
-    known: Mutex<Known>,
-}
-
+/// Tokens and whose they are.
 #[derive(Default)]
-struct Known {
-    stamp: Option<Stamp>,
-    tokens: Arc<Vec<(String, Principal)>>,
+pub struct Tokens {
+    known: ArcSwap<Known>,
+    file: Option<(PathBuf, Mutex<Watch>)>,
 }
 
-/// What a file looks like from outside.
-type Stamp = (SystemTime, u64);
+type Known = Vec<(String, Principal)>;
 
 impl Tokens {
-    /// Without any.
-    pub fn none() -> Self {
-        Tokens { file: None, known: Mutex::default() }
-    }
-
     /// Of this file, which must be right now.
     pub fn open(file: &Path) -> Result<Self, String> {
-        let known = Known { stamp: stamp(file), tokens: Arc::new(read(file)?) };
-        Ok(Tokens { file: Some(file.to_owned()), known: Mutex::new(known) })
+        let (watch, contents) = Watch::new([file.to_owned()]);
+        let known = parse(file, &contents[0])?;
+        Ok(Tokens { known: ArcSwap::from_pointee(known), file: Some((file.to_owned(), Mutex::new(watch))) })
+    }
+
+    /// Follows the file until `stop`; an invalid one changes nothing.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        stop.run_until_cancelled(watch::follow(move || self.look())).await;
+    }
+
+    fn look(&self) {
+        let Some((file, watch)) = &self.file else { return };
+        let Some(contents) = watch.lock().look() else { return };
+        match parse(file, &contents[0]) {
+            Ok(tokens) => {
+                tracing::info!(count = tokens.len(), "the tokens of the HTTP API were read again");
+                self.known.store(Arc::new(tokens));
+            }
+            Err(why) => tracing::error!("the tokens of the HTTP API stay as they were: {why}"),
+        }
     }
 
     /// Whose token this is. It takes as long for a token that is nearly right as for one that is not.
     pub fn find(&self, token: &str) -> Option<Principal> {
-        let tokens = self.now();
+        let tokens = self.known.load();
         let same =
             |known: &str| aws_lc_rs::constant_time::verify_slices_are_equal(known.as_bytes(), token.as_bytes()).is_ok();
         // Not `find`: every token is looked at.
         tokens.iter().fold(None, |found, (known, principal)| if same(known) { Some(principal.clone()) } else { found })
     }
-
-    /// The tokens as the file has them; as it had them, where it cannot be read.
-    fn now(&self) -> Arc<Vec<(String, Principal)>> {
-        let mut known = self.known.lock();
-        if let Some(file) = &self.file {
-            let stamp = stamp(file);
-            if stamp != known.stamp {
-                known.stamp = stamp;
-                match read(file) {
-                    Ok(tokens) => {
-                        tracing::info!(count = tokens.len(), "the tokens of the HTTP API were read again");
-                        known.tokens = Arc::new(tokens);
-                    }
-                    Err(why) => tracing::error!("the tokens of the HTTP API stay as they were: {why}"),
-                }
-            }
-        }
-        known.tokens.clone()
-    }
 }
 
-fn stamp(file: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(file).ok()?;
-    Some((found.modified().ok()?, found.len()))
-}
-
-/// Reads the file; an error never holds what is in it.
-fn read(file: &Path) -> Result<Vec<(String, Principal)>, String> {
+/// An error never holds what is in the file.
+fn parse(file: &Path, content: &Content) -> Result<Known, String> {
     let at = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{at}: {error}"))?;
+    let bytes = content.as_ref().map_err(|why| format!("{at}: {why}"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| format!("{at}: it is not UTF-8"))?;
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
+        let line = error.span().map_or(0, |span| text[..text.floor_char_boundary(span.start)].lines().count().max(1));
         format!("{at}: line {line} is not of the form token = \"User:name\"")
     })?;
     let token = |(token, user): (String, toml::Value)| match user.as_str().and_then(Principal::parse) {
@@ -104,13 +90,17 @@ mod tests {
             assert_eq!(tokens.find(wrong), None, "{wrong}");
         }
 
+        let twice = || (tokens.look(), tokens.look());
         std::fs::write(&file, "fedcba9876543210 = \"User:bob-the-builder\"\n").expect("written");
+        twice();
         assert_eq!(tokens.find("0123456789abcdef"), None);
         assert_eq!(tokens.find("fedcba9876543210"), Some(Principal::user("bob-the-builder")));
 
         std::fs::write(&file, "nonsense").expect("written");
+        twice();
         assert_eq!(tokens.find("fedcba9876543210"), Some(Principal::user("bob-the-builder")), "as it was");
         std::fs::remove_file(&file).expect("removed");
+        twice();
         assert_eq!(tokens.find("fedcba9876543210"), Some(Principal::user("bob-the-builder")), "as it was");
     }
 
@@ -128,6 +118,6 @@ mod tests {
             let error = Tokens::open(&file).err().expect(text);
             assert!(error.contains(why) && !error.contains("secret"), "{error}");
         }
-        assert_eq!(Tokens::none().find(""), None);
+        assert_eq!(Tokens::default().find(""), None);
     }
 }
