@@ -113,6 +113,14 @@ impl<'a> Ask<'a> {
         self.may(operation, ResourceType::Topic, topic)
     }
 
+    /// Whether a topic may be read, as an error code.
+    pub(super) fn read(&self, topic: &str) -> Result<(), ErrorCode> {
+        match self.topic(Operation::Read, topic) {
+            true => Ok(()),
+            false => Err(ErrorCode::TopicAuthorizationFailed),
+        }
+    }
+
     /// As [`topic`](Self::topic), of one that is named by its id. One that is not there is no secret: the backend says so.
     pub(super) fn topic_id(&self, operation: Operation, id: Uuid) -> bool {
         self.name(id).is_none_or(|name| self.topic(operation, &name))

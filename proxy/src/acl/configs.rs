@@ -12,7 +12,7 @@ use krocket_stack::security::Operation::{self, AlterConfigs, DescribeConfigs};
 use krocket_stack::{Error, Handler, Request, Response};
 
 use super::Ask;
-use super::rest::ask_rest;
+use super::rest::{ask_rest, sift};
 
 /// ConfigResource.Type
 const TOPIC: i8 = 2;
@@ -35,19 +35,17 @@ fn sentence() -> Option<StrBytes> {
 /// DescribeConfigs: DescribeConfigs.
 pub(super) async fn describe(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<DescribeConfigsRequest>()?;
-    let mut denied = Vec::new();
-    message.resources.retain(|resource| {
-        let checked = check(ask, DescribeConfigs, resource.resource_type, &resource.resource_name);
-        denied.extend(checked.err().map(|code| {
+    let (denied, nothing_left) = sift(
+        &mut message.resources,
+        |resource| check(ask, DescribeConfigs, resource.resource_type, &resource.resource_name),
+        |resource, code| {
             DescribeConfigsResult::default()
-                .with_error_code(code.code())
+                .with_error_code(code)
                 .with_error_message(sentence())
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
-        }));
-        checked.is_ok()
-    });
-    let nothing_left = message.resources.is_empty() && !denied.is_empty();
+        },
+    );
     let mut response: DescribeConfigsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.results.extend(denied);
     Ok(Response::new(response))
@@ -56,19 +54,17 @@ pub(super) async fn describe(ask: &Ask<'_>, request: Request, next: &dyn Handler
 /// AlterConfigs: AlterConfigs.
 pub(super) async fn alter(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<AlterConfigsRequest>()?;
-    let mut denied = Vec::new();
-    message.resources.retain(|resource| {
-        let checked = check(ask, AlterConfigs, resource.resource_type, &resource.resource_name);
-        denied.extend(checked.err().map(|code| {
+    let (denied, nothing_left) = sift(
+        &mut message.resources,
+        |resource| check(ask, AlterConfigs, resource.resource_type, &resource.resource_name),
+        |resource, code| {
             alter_configs_response::AlterConfigsResourceResponse::default()
-                .with_error_code(code.code())
+                .with_error_code(code)
                 .with_error_message(sentence())
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
-        }));
-        checked.is_ok()
-    });
-    let nothing_left = message.resources.is_empty() && !denied.is_empty();
+        },
+    );
     let mut response: AlterConfigsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.responses.extend(denied);
     Ok(Response::new(response))
@@ -77,19 +73,17 @@ pub(super) async fn alter(ask: &Ask<'_>, request: Request, next: &dyn Handler) -
 /// IncrementalAlterConfigs: AlterConfigs.
 pub(super) async fn incremental_alter(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<IncrementalAlterConfigsRequest>()?;
-    let mut denied = Vec::new();
-    message.resources.retain(|resource| {
-        let checked = check(ask, AlterConfigs, resource.resource_type, &resource.resource_name);
-        denied.extend(checked.err().map(|code| {
+    let (denied, nothing_left) = sift(
+        &mut message.resources,
+        |resource| check(ask, AlterConfigs, resource.resource_type, &resource.resource_name),
+        |resource, code| {
             incremental_alter_configs_response::AlterConfigsResourceResponse::default()
-                .with_error_code(code.code())
+                .with_error_code(code)
                 .with_error_message(sentence())
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name.clone())
-        }));
-        checked.is_ok()
-    });
-    let nothing_left = message.resources.is_empty() && !denied.is_empty();
+        },
+    );
     let mut response: IncrementalAlterConfigsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.responses.extend(denied);
     Ok(Response::new(response))

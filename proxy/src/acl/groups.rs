@@ -9,7 +9,7 @@ use kafka_protocol::messages::{
     ConsumerGroupHeartbeatResponse, DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest,
     DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest, HeartbeatResponse,
     JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest, ListGroupsResponse,
-    SyncGroupRequest, SyncGroupResponse,
+    SyncGroupRequest, SyncGroupResponse, TopicName,
 };
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::security::Operation::{ClusterAction, Delete, Describe, Read};
@@ -17,7 +17,7 @@ use krocket_stack::security::ResourceType::{Group, Topic};
 use krocket_stack::{Error, Handler, Request, Response};
 
 use super::Ask;
-use super::rest::{ask_rest, whole};
+use super::rest::{ask_rest, sift, whole};
 
 /// FindCoordinator's key types.
 const GROUP_KEY: i8 = 0;
@@ -102,30 +102,27 @@ pub(super) async fn leave(ask: &Ask<'_>, request: Request, next: &dyn Handler) -
 pub(super) async fn consumer_heartbeat(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let check = |message: &ConsumerGroupHeartbeatRequest| {
         ask.group(Read, &message.group_id)?;
-        let names = message.subscribed_topic_names.iter().flatten();
-        // All of them are looked at: the log tells each.
-        match names.filter(|name| !ask.topic(Describe, name)).count() {
-            0 => Ok(()),
-            _ => Err(ErrorCode::TopicAuthorizationFailed),
-        }
+        subscribes(ask, message.subscribed_topic_names.as_deref())
     };
     whole(request, next, check, |_, code| ConsumerGroupHeartbeatResponse::default().with_error_code(code)).await
+}
+
+/// Describe on the topics of a subscription. All of them are looked at: the log tells each.
+pub(super) fn subscribes(ask: &Ask<'_>, topics: Option<&[TopicName]>) -> Result<(), ErrorCode> {
+    match topics.unwrap_or_default().iter().filter(|name| !ask.topic(Describe, name)).count() {
+        0 => Ok(()),
+        _ => Err(ErrorCode::TopicAuthorizationFailed),
+    }
 }
 
 /// DescribeGroups: Describe.
 pub(super) async fn describe(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<DescribeGroupsRequest>()?;
-    let mut denied = Vec::new();
-    message.groups.retain(|group| {
-        let checked = ask.group(Describe, group);
-        denied.extend(
-            checked
-                .err()
-                .map(|code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code.code())),
-        );
-        checked.is_ok()
-    });
-    let nothing_left = message.groups.is_empty() && !denied.is_empty();
+    let (denied, nothing_left) = sift(
+        &mut message.groups,
+        |group| ask.group(Describe, group),
+        |group, code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code),
+    );
     let mut response: DescribeGroupsResponse = ask_rest(head, message, next, nothing_left).await?;
     for group in &mut response.groups {
         group.authorized_operations = ask.operations(group.authorized_operations, Group, &group.group_id);
@@ -138,17 +135,11 @@ pub(super) async fn describe(ask: &Ask<'_>, request: Request, next: &dyn Handler
 pub(super) async fn consumer_describe(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     use consumer_group_describe_response::{Assignment, DescribedGroup};
     let (head, mut message) = request.into_message::<ConsumerGroupDescribeRequest>()?;
-    let mut denied = Vec::new();
-    message.group_ids.retain(|group| {
-        let checked = ask.group(Describe, group);
-        denied.extend(
-            checked
-                .err()
-                .map(|code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code.code())),
-        );
-        checked.is_ok()
-    });
-    let nothing_left = message.group_ids.is_empty() && !denied.is_empty();
+    let (denied, nothing_left) = sift(
+        &mut message.group_ids,
+        |group| ask.group(Describe, group),
+        |group, code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code),
+    );
     let mut response: ConsumerGroupDescribeResponse = ask_rest(head, message, next, nothing_left).await?;
     let assigned = |assignment: &Assignment| -> bool {
         assignment.topic_partitions.iter().all(|topic| ask.would(Describe, Topic, &topic.topic_name))
@@ -190,15 +181,11 @@ pub(super) async fn list(ask: &Ask<'_>, request: Request, next: &dyn Handler) ->
 /// DeleteGroups: Delete.
 pub(super) async fn delete(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<DeleteGroupsRequest>()?;
-    let mut denied = Vec::new();
-    message.groups_names.retain(|group| {
-        let checked = ask.group(Delete, group);
-        let result =
-            |code: ErrorCode| DeletableGroupResult::default().with_group_id(group.clone()).with_error_code(code.code());
-        denied.extend(checked.err().map(result));
-        checked.is_ok()
-    });
-    let nothing_left = message.groups_names.is_empty() && !denied.is_empty();
+    let (denied, nothing_left) = sift(
+        &mut message.groups_names,
+        |group| ask.group(Delete, group),
+        |group, code| DeletableGroupResult::default().with_group_id(group.clone()).with_error_code(code),
+    );
     let mut response: DeleteGroupsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.results.extend(denied);
     Ok(Response::new(response))

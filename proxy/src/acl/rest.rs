@@ -20,6 +20,25 @@ pub(super) async fn ask_rest<R: Decodable + Default + Any + Send>(
     next.call(Request::new(head, message)).await?.into_message(version)
 }
 
+/// Leaves those items in a request that `check` lets through. What `refuse` makes of the others is for the response; true
+/// where items were asked for and none is left.
+pub(super) fn sift<T, R>(
+    items: &mut Vec<T>,
+    check: impl Fn(&T) -> Result<(), ErrorCode>,
+    refuse: impl Fn(&T, i16) -> R,
+) -> (Vec<R>, bool) {
+    let mut denied = Vec::new();
+    items.retain(|item| match check(item) {
+        Ok(()) => true,
+        Err(code) => {
+            denied.push(refuse(item, code.code()));
+            false
+        }
+    });
+    let nothing_left = items.is_empty() && !denied.is_empty();
+    (denied, nothing_left)
+}
+
 /// A request that is answered as a whole or not at all.
 pub(super) async fn whole<M, R>(
     request: Request,

@@ -22,8 +22,8 @@ use krocket_stack::security::Operation::{Delete, Describe, Read};
 use krocket_stack::security::ResourceType::{Group, Topic};
 use krocket_stack::{Body, Error, Handler, Request, Response};
 
-use super::groups::secret_topics;
-use super::rest::{ask_rest, whole};
+use super::groups::{secret_topics, subscribes};
+use super::rest::{ask_rest, sift, whole};
 use super::sessions::Session;
 use super::{Ask, Authorizer};
 
@@ -35,10 +35,7 @@ const FINAL_EPOCH: i32 = -1;
 pub(super) async fn heartbeat(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let check = |message: &ShareGroupHeartbeatRequest| {
         ask.group(Read, &message.group_id)?;
-        match message.subscribed_topic_names.iter().flatten().filter(|name| !ask.topic(Describe, name)).count() {
-            0 => Ok(()),
-            _ => Err(ErrorCode::TopicAuthorizationFailed),
-        }
+        subscribes(ask, message.subscribed_topic_names.as_deref())
     };
     whole(request, next, check, |_, code| ShareGroupHeartbeatResponse::default().with_error_code(code)).await
 }
@@ -46,17 +43,11 @@ pub(super) async fn heartbeat(ask: &Ask<'_>, request: Request, next: &dyn Handle
 /// ShareGroupDescribe: Describe on the group, and on every topic that would be told.
 pub(super) async fn describe(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let (head, mut message) = request.into_message::<ShareGroupDescribeRequest>()?;
-    let mut denied = Vec::new();
-    message.group_ids.retain(|group| {
-        let checked = ask.group(Describe, group);
-        denied.extend(
-            checked
-                .err()
-                .map(|code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code.code())),
-        );
-        checked.is_ok()
-    });
-    let nothing_left = message.group_ids.is_empty() && !denied.is_empty();
+    let (denied, nothing_left) = sift(
+        &mut message.group_ids,
+        |group| ask.group(Describe, group),
+        |group, code| DescribedGroup::default().with_group_id(group.clone()).with_error_code(code),
+    );
     let mut response: ShareGroupDescribeResponse = ask_rest(head, message, next, nothing_left).await?;
     for group in &mut response.groups {
         let seen = group.members.iter().all(|member| {
@@ -209,21 +200,19 @@ pub(super) async fn alter_offsets(ask: &Ask<'_>, request: Request, next: &dyn Ha
     if let Err(code) = ask.group(Read, &message.group_id) {
         return Ok(Response::new(AlterShareGroupOffsetsResponse::default().with_error_code(code.code())));
     }
-    let mut denied = Vec::new();
-    message.topics.retain(|topic| {
-        let allowed = ask.topic(Read, &topic.topic_name);
-        if !allowed {
+    let (denied, nothing_left) = sift(
+        &mut message.topics,
+        |topic| ask.read(&topic.topic_name),
+        |topic, code| {
             let partition = |index| {
                 let partition = AlterShareGroupOffsetsResponsePartition::default().with_partition_index(index);
-                partition.with_error_code(FAILED)
+                partition.with_error_code(code)
             };
             let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
             let response = AlterShareGroupOffsetsResponseTopic::default().with_topic_name(topic.topic_name.clone());
-            denied.push(response.with_partitions(partitions));
-        }
-        allowed
-    });
-    let nothing_left = message.topics.is_empty() && !denied.is_empty();
+            response.with_partitions(partitions)
+        },
+    );
     let mut response: AlterShareGroupOffsetsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.responses.extend(denied);
     Ok(Response::new(response))
@@ -235,16 +224,14 @@ pub(super) async fn delete_offsets(ask: &Ask<'_>, request: Request, next: &dyn H
     if let Err(code) = ask.group(Delete, &message.group_id) {
         return Ok(Response::new(DeleteShareGroupOffsetsResponse::default().with_error_code(code.code())));
     }
-    let mut denied = Vec::new();
-    message.topics.retain(|topic| {
-        let allowed = ask.topic(Read, &topic.topic_name);
-        if !allowed {
+    let (denied, nothing_left) = sift(
+        &mut message.topics,
+        |topic| ask.read(&topic.topic_name),
+        |topic, code| {
             let response = DeleteShareGroupOffsetsResponseTopic::default().with_topic_name(topic.topic_name.clone());
-            denied.push(response.with_error_code(FAILED));
-        }
-        allowed
-    });
-    let nothing_left = message.topics.is_empty() && !denied.is_empty();
+            response.with_error_code(code)
+        },
+    );
     let mut response: DeleteShareGroupOffsetsResponse = ask_rest(head, message, next, nothing_left).await?;
     response.responses.extend(denied);
     Ok(Response::new(response))
