@@ -1,12 +1,15 @@
 //! What the features do: per topic, per view, per group. Replaced as a whole when the file changes.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use globset::{GlobSet, GlobSetBuilder};
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::check::{self, Fault};
 use crate::schema::Config;
@@ -56,7 +59,7 @@ pub struct Retry {
     /// False: records sent to `retry.<group>` are plain records.
     #[serde(default = "on")]
     pub enabled: bool,
-    /// Waits before attempt 1, 2, ...
+    /// Waits before attempt 1, 2, ...: a list such as `["10s", "1m"]`, of which the last repeats, or an exponential back-off.
     #[serde(default)]
     pub backoff: Backoff,
     /// Retries after which a message is dead.
@@ -238,8 +241,8 @@ impl Default for RetryPolicy {
 }
 
 /// How long to wait before an attempt.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(try_from = "WrittenBackoff", into = "WrittenBackoff")]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "WrittenBackoff")]
 pub enum Backoff {
     /// One after the other; the last repeats.
     Steps(Vec<Duration>),
@@ -266,7 +269,7 @@ impl Default for Backoff {
     }
 }
 
-/// `{ steps = [...] }` or `{ initial, multiplier, max, jitter }`.
+/// `[...]`, `{ steps = [...] }` or `{ initial, multiplier, max, jitter }`.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 struct WrittenBackoff {
@@ -282,6 +285,33 @@ struct WrittenBackoff {
     jitter: Option<f64>,
 }
 
+impl<'de> Deserialize<'de> for Backoff {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = WrittenBackoff;
+
+            fn expecting(&self, out: &mut fmt::Formatter) -> fmt::Result {
+                out.write_str(
+                    "waits such as [\"10s\", \"1m\"], or { initial = \"1s\", multiplier = 2.0, max = \"10m\" }",
+                )
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<WrittenBackoff, A::Error> {
+                let steps = units::durations::deserialize(SeqAccessDeserializer::new(list))?;
+                Ok(WrittenBackoff { steps, ..Default::default() })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<WrittenBackoff, A::Error> {
+                WrittenBackoff::deserialize(MapAccessDeserializer::new(table))
+            }
+        }
+
+        Backoff::try_from(deserializer.deserialize_any(Either)?).map_err(D::Error::custom)
+    }
+}
+
 impl TryFrom<WrittenBackoff> for Backoff {
     type Error = &'static str;
 
@@ -295,7 +325,7 @@ impl TryFrom<WrittenBackoff> for Backoff {
                 jitter: jitter.unwrap_or(0.0),
             }),
             None if multiplier.is_none() && max.is_none() && jitter.is_none() => match steps.is_empty() {
-                true => Err("a back-off needs `steps`, a list that is not empty, or `initial`"),
+                true => Err("a back-off needs waits, a list that is not empty, or `initial`"),
                 false => Ok(Backoff::Steps(steps)),
             },
             None if steps.is_empty() => Err("an exponential back-off needs `initial`"),

@@ -72,6 +72,9 @@ fn a_back_off_is_a_list_or_exponential() {
         partitions = 4
         max_dead_per_minute = 100
         [[retry]]
+        groups = ["sms"]
+        backoff = ["10s", "30s"]
+        [[retry]]
         groups = ["off/{a,b}"]
         enabled = false
         "#,
@@ -83,6 +86,7 @@ fn a_back_off_is_a_list_or_exponential() {
     assert_eq!((billing.max_attempts, billing.partitions, billing.enabled), (8, 1, true));
     let mail = rules.retry("mail");
     assert_eq!(mail.backoff, Backoff::Steps(vec![Duration::from_secs(10), Duration::from_secs(30)]));
+    assert_eq!(rules.retry("sms").backoff, mail.backoff);
     assert_eq!((mail.max_attempts, mail.partitions, mail.max_dead_per_minute), (16, 4, Some(100)));
     assert!(!rules.retry("off/b").enabled && rules.retry("off/c").enabled);
 }
