@@ -15,7 +15,6 @@ use futures_util::{StreamExt, poll};
 use krocket_protocol::ApiKey;
 use krocket_stack::{BoxFuture, Connection, Handler};
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,12 +25,12 @@ use crate::quota::{Enforcer, Mute};
 use crate::reader::{ReadError, Reader};
 use crate::sasl::{Sasl, Session, enter};
 use crate::service::{Answered, Call, CallError};
-use crate::stream::{Source, Stream};
+use crate::stream::Stream;
 use crate::writer::{WriteError, Writer};
 
 /// Bytes of requests that may wait behind the one that runs: enough to notice that a client with a long poll left.
 const WAITING_BYTES: usize = 64 << 10;
-/// How long a client may take to close its side once we drained.
+/// How long a client may take to close its side once we have closed ours.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Why a connection ended, if not by the client's or our own choice.
@@ -60,26 +59,45 @@ pub(crate) struct Shared {
 /// Serves one client until it leaves, errs, idles, or the listener drains.
 pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &Shared) -> Result<(), ConnectionError> {
     let (source, sink) = stream.split();
-    let plain = if let Source::Plain(stream) = &source { Some(stream.clone()) } else { None };
+    let mut reader = Reader::new(source, shared.limits.clone(), shared.budget.clone());
+    let mut writer = Writer::new(sink, shared.limits.send_timeout);
+    let ended = talk(&mut reader, &mut writer, connection, shared).await;
+    let refused = matches!(ended, Err(ConnectionError::Call(_) | ConnectionError::Read(ReadError::Length { .. })));
+    if refused || ended.is_ok() {
+        writer.close().await;
+    }
+    if refused || matches!(ended, Ok(End::Drain)) {
+        // Closing with unread bytes would reset the connection and take the last responses with it.
+        let _ = timeout(LINGER, reader.discard()).await;
+    }
+    ended.map(drop)
+}
+
+/// How it ended, when it was not by an error.
+async fn talk(
+    reader: &mut Reader,
+    writer: &mut Writer,
+    connection: Arc<Connection>,
+    shared: &Shared,
+) -> Result<End, ConnectionError> {
     let limits = &shared.limits;
-    let mut reader = Reader::new(source, limits.clone(), shared.budget.clone());
-    let mut writer = Writer::new(sink, limits.send_timeout);
     let session = shared.sasl.clone().map(|sasl| Arc::new(Session::new(sasl)));
     if let Some(session) = &session {
         let _stranger = shared.strangers.try_acquire().map_err(|_| CallError::Crowded)?;
-        let entered = enter(session, &connection, &mut reader, &mut writer, shared);
-        let Some(entered) = shared.drain.run_until_cancelled(entered).await else { return Ok(()) };
+        let entered = enter(session, &connection, reader, writer, shared);
+        let Some(entered) = shared.drain.run_until_cancelled(entered).await else { return Ok(End::Drain) };
         if !entered? {
-            return Ok(());
+            return Ok(End::Left);
         }
     }
-    let mut frames =
-        pin!(unfold(reader, async |mut reader| { reader.next().await.transpose().map(|frame| (frame, reader)) }));
+    let mut frames = pin!(unfold(reader, async |reader: &mut Reader| {
+        reader.next().await.transpose().map(|frame| (frame, reader))
+    }));
     let mut pipeline = Pipeline::new(shared, session);
     let mut drain = pin!(shared.drain.cancelled());
     let mut idle = pin!(sleep(limits.idle));
     let mut active = Instant::now();
-    let mut end = None;
+    let mut end: Option<Result<End, ConnectionError>> = None;
     let mut mute = Mute::default();
 
     loop {
@@ -90,14 +108,17 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
         if !writer.is_full() && !mute.is_on() {
             pipeline.start().await;
         }
-        if end.is_some() && pipeline.is_empty() && writer.is_empty() {
-            break;
+        if pipeline.is_empty()
+            && writer.is_empty()
+            && let Some(end) = end
+        {
+            return end;
         }
         tokio::select! {
             biased;
             sent = writer.flush(), if !writer.is_empty() => match sent {
                 Ok(()) => active = Instant::now(),
-                Err(_) if matches!(end, Some(End::Left)) => return Ok(()),
+                Err(_) if matches!(end, Some(Ok(End::Left))) => return Ok(End::Left),
                 Err(error) => return Err(error.into()),
             },
             Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
@@ -121,48 +142,32 @@ pub(crate) async fn serve(stream: Stream, connection: Arc<Connection>, shared: &
                     active = Instant::now();
                     match Call::new(frame, &connection) {
                         Ok(call) => pipeline.push(call),
-                        Err(error) => end = Some(End::Error(error.into())),
+                        Err(error) => end = Some(Err(error.into())),
                     }
                 }
                 Some(Err(error)) => {
                     pipeline.cancel(&[ApiKey::Fetch]);
-                    end = Some(End::Error(error.into()));
+                    end = Some(Err(error.into()));
                 }
                 None => {
                     pipeline.cancel(&[ApiKey::Fetch]);
-                    end = Some(End::Left);
+                    end = Some(Ok(End::Left));
                 }
             },
             () = mute.over(), if mute.is_on() => {}
             () = drain.as_mut(), if end.is_none() => {
                 pipeline.cancel(&[ApiKey::Fetch, ApiKey::JoinGroup, ApiKey::SyncGroup]);
-                end = Some(End::Drain);
+                end = Some(Ok(End::Drain));
             }
             () = idle.as_mut(), if end.is_none() && pipeline.is_empty() && writer.is_empty() => {
                 if active.elapsed() >= limits.idle {
-                    end = Some(End::Idle);
+                    tracing::debug!(peer = %connection.peer, "closed an idle connection");
+                    end = Some(Ok(End::Idle));
                 }
                 idle.as_mut().reset(active + limits.idle);
             }
         }
     }
-    match end {
-        Some(End::Error(error)) => return Err(error),
-        Some(End::Drain) => match plain {
-            Some(stream) => linger(&stream).await,
-            None => {
-                writer.close().await;
-                let left = async { while let Some(Ok(_)) = frames.next().await {} };
-                let _ = timeout(LINGER, left).await;
-            }
-        },
-        Some(End::Idle) => {
-            writer.close().await;
-            tracing::debug!(peer = %connection.peer, "closed an idle connection");
-        }
-        Some(End::Left) | None => writer.close().await,
-    }
-    Ok(())
 }
 
 /// Why nothing more is read. What was started before is finished all the same: dropping a request halfway is not safe.
@@ -173,26 +178,6 @@ enum End {
     Drain,
     /// No request for too long.
     Idle,
-    Error(ConnectionError),
-}
-
-/// Closes our side and waits shortly for the client to close its own: closing with unread bytes would reset the
-/// connection and take the last responses with it.
-async fn linger(stream: &TcpStream) {
-    let discard = async {
-        if rustix::net::shutdown(stream, rustix::net::Shutdown::Write).is_err() {
-            return;
-        }
-        let mut buffer = [0; 4096];
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut buffer) {
-                Ok(0) => return,
-                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
-                _ => {}
-            }
-        }
-    };
-    let _ = timeout(LINGER, discard).await;
 }
 
 type Answer = Result<Answered, CallError>;

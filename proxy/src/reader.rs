@@ -90,6 +90,25 @@ impl Reader {
         Ok(Some(Frame { bytes: body.freeze(), reservation, received: Instant::now() }))
     }
 
+    /// Reads on until the client closes its side, whatever it sends.
+    pub(crate) async fn discard(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            let read = match &mut self.stream {
+                Source::Plain(stream) => match stream.readable().await {
+                    Ok(()) => stream.try_read(&mut buffer),
+                    Err(_) => return,
+                },
+                Source::Tls(stream) => stream.read(&mut buffer).await,
+            };
+            match read {
+                Ok(0) => return,
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    }
+
     /// The length prefix. Waits without a deadline until its first byte is there.
     async fn length(&mut self) -> Result<Option<usize>, ReadError> {
         let mut deadline = None;

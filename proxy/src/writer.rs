@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Buf;
 use krocket_protocol::chunk::{Chunk, FileSlice};
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags, Shutdown};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -107,10 +107,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Says that nothing follows; for a plain connection without effect.
+    /// Says that nothing follows.
     pub(crate) async fn close(&mut self) {
-        if let Sink::Tls(sink) = &mut self.sink {
-            let _ = timeout(CLOSE, sink.close()).await;
+        match &mut self.sink {
+            Sink::Plain(stream) => drop(rustix::net::shutdown(&**stream, Shutdown::Write)),
+            Sink::Tls(sink) => drop(timeout(CLOSE, sink.close()).await),
         }
     }
 

@@ -45,7 +45,6 @@ pub(crate) async fn enter(
                 Err(CallError::Refused { answer, reason }) => {
                     writer.push(answer)?;
                     writer.flush().await?;
-                    writer.close().await;
                     return Err(CallError::Refused { answer: Vec::new(), reason }.into());
                 }
                 Err(error) => return Err(error.into()),
