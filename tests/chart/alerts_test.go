@@ -99,6 +99,10 @@ var scenes = map[string]struct{ fires, rests []string }{
 		[]string{`krocket_connections_refused_total{LABELS} 0x58 1x5`},
 		[]string{`krocket_connections_refused_total{LABELS} 9x70`},
 	},
+	"KrocketCertificateExpires": {
+		[]string{`krocket_tls_certificate_expiry_timestamp_seconds{LABELS,listener="clients"} 1000000x70`},
+		[]string{`krocket_tls_certificate_expiry_timestamp_seconds{LABELS,listener="clients"} 2000000x70`},
+	},
 	"KrocketPanics": {
 		[]string{`krocket_handler_panics_total{LABELS} 0x58 1x5`},
 		[]string{`krocket_handler_panics_total{LABELS} 1x70`},

@@ -79,7 +79,19 @@ var sample = regexp.MustCompile(`(?m)^([a-z_]+)(?:\{([^}]*)\})? `)
 // exported are the series' names that a krocket that has done some of everything shows, with their labels' names.
 func exported(t *testing.T) map[string]map[string]bool {
 	t.Helper()
-	krocket := start(t, place(t, "[[views]]\nname = \"paid\"\nsource = \"orders\"\nfilter = \"paid\"\n"))
+	krocket := start(t, place(t, `
+[[listeners]]
+name = "plain"
+listen = "127.0.0.1:0"
+[[listeners]]
+name = "encrypted"
+listen = "127.0.0.1:0"
+tls = { cert = "/etc/krocket/tls/tls.crt", key = "/etc/krocket/tls/tls.key" }
+[[views]]
+name = "paid"
+source = "orders"
+filter = "paid"
+`))
 	produceAndCommit(t, krocket.kafka)
 	garbage(t, krocket.kafka)
 
