@@ -8,6 +8,7 @@ use krocket_broker::{Broker, Settings};
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
 use krocket_proxy::quota::Enforcer;
+use krocket_proxy::sasl::Basic;
 use krocket_proxy::{Capacity, Listener};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -61,8 +62,13 @@ impl Server {
         let (drain, stop_http) = (CancellationToken::new(), CancellationToken::new());
         let readiness = readiness(opened.clone(), drain.clone());
         let (v1, exporter) = (http::Late::default(), http::LateExporter::default());
-        let operators =
-            tokio::spawn(http::serve(http_socket, readiness, v1.clone(), exporter.clone(), stop_http.clone()));
+        let operators = tokio::spawn(http::serve(
+            doors.http(http_socket),
+            readiness,
+            v1.clone(),
+            exporter.clone(),
+            stop_http.clone(),
+        ));
 
         let broker = open(config, settings::broker(config, &ports, loggers)).await?;
         let _ = opened.set(broker.clone());
@@ -88,7 +94,7 @@ impl Server {
             true => {
                 let tokens = Arc::new(tokens(&current)?);
                 tokio::spawn(tokens.clone().follow(drain.clone()));
-                Some(Gate::new(authorizer, tokens, current.rules.clone()))
+                Some(Gate::new(authorizer, tokens, Basic::new(doors.users(&broker)), current.rules.clone()))
             }
             false => None,
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::rules::{Prefixes, Retry, Rule, View};
-use crate::security::{Listener, Security};
+use crate::security::{Listener, Security, ServerTls};
 use crate::units;
 
 /// The whole file. An absent section has its defaults.
@@ -198,6 +198,8 @@ impl Default for Metrics {
 pub struct Http {
     /// Lines of `token = "User:name"`: who may use /v1 as whom, with `Authorization: Bearer`. Read again when it changes.
     pub tokens_file: Option<PathBuf>,
+    /// Absent: bytes travel unencrypted.
+    pub tls: Option<ServerTls>,
 }
 
 /// How log lines look.

@@ -39,9 +39,28 @@ pub struct Tls {
     /// PEM: authorities whose certificates clients may show.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
+    /// PEM: lists of certificates that these authorities have revoked (CRLs), one of each authority.
+    #[serde(default)]
+    pub crl: Option<PathBuf>,
     /// Whether clients show a certificate.
     #[serde(default)]
     pub client_auth: ClientAuth,
+}
+
+/// `tls` of the HTTP API. The files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerTls {
+    /// PEM: krocket's certificate, then those between it and its authority.
+    pub cert: PathBuf,
+    /// PEM: the certificate's private key, not encrypted.
+    pub key: PathBuf,
+}
+
+impl From<ServerTls> for Tls {
+    fn from(tls: ServerTls) -> Self {
+        Tls { cert: tls.cert, key: tls.key, client_ca: None, crl: None, client_auth: ClientAuth::None }
+    }
 }
 
 /// Kafka's ssl.client.auth.
@@ -170,10 +189,12 @@ impl Config {
     /// Takes relative paths of listeners and security from the folder of the configuration file.
     pub(crate) fn paths_from(&mut self, folder: &Path) {
         let tls = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
-        let mut paths: Vec<&mut PathBuf> =
-            tls.flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(tls.client_ca.as_mut())).collect();
+        let mut paths: Vec<&mut PathBuf> = tls
+            .flat_map(|tls| [&mut tls.cert, &mut tls.key].into_iter().chain(&mut tls.client_ca).chain(&mut tls.crl))
+            .collect();
         paths.extend(self.security.users_file.as_mut());
         paths.extend(self.http.tokens_file.as_mut());
+        paths.extend(self.http.tls.iter_mut().flat_map(|tls| [&mut tls.cert, &mut tls.key]));
         if let Some(oauth) = &mut self.security.oauthbearer {
             if let Some(file) = oauth.file() {
                 oauth.jwks = folder.join(file).display().to_string();

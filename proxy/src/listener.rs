@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use crate::capacity::Capacity;
 use crate::connection::{ConnectionError, Shared, serve};
 use crate::metrics;
-use crate::quiet::Quiet;
 use crate::quota::Enforcer;
 use crate::reader::ReadError;
 use crate::sasl::Sasl;
@@ -80,7 +79,7 @@ impl Listener {
         grace: Duration,
     ) -> bool {
         let Capacity { limits, open, strangers, budget } = capacity.into();
-        let door = Arc::new(Door { tls: self.tls.clone(), failures: Quiet::default() });
+        let tls = self.tls.clone();
         let (sasl, quotas) = (self.sasl.clone(), self.quotas.clone());
         let shared = Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl, quotas });
         let cut_off = CancellationToken::new();
@@ -102,11 +101,11 @@ impl Listener {
                 continue;
             }
             let connection = Arc::new(self.connection(peer));
-            let (door, shared, cut_off) = (door.clone(), shared.clone(), cut_off.clone());
+            let (tls, shared, cut_off) = (tls.clone(), shared.clone(), cut_off.clone());
             tasks.spawn(async move {
                 let _open = (permit, Open::new());
                 let served = async {
-                    let Some(stream) = door.enter(stream, &connection, &shared).await else { return Ok(()) };
+                    let Some(stream) = enter(tls, stream, &connection, &shared).await else { return Ok(()) };
                     serve(stream, connection.clone(), &shared).await
                 };
                 if let Some(Err(error)) = cut_off.run_until_cancelled(served).await {
@@ -152,47 +151,31 @@ impl Listener {
     }
 }
 
-/// What stands between a new connection and its first request.
-struct Door {
-    tls: Option<Arc<Tls>>,
-    failures: Quiet,
-}
-
-impl Door {
-    /// Shakes hands where the listener has TLS. Nothing when the client may not come in, which the log then says.
-    async fn enter(&self, stream: TcpStream, connection: &Connection, shared: &Shared) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
-        let Ok(_stranger) = shared.strangers.try_acquire() else {
-            self.refuse(connection, &"too many connections are in their handshake");
-            return None;
-        };
-        let hands = timeout(shared.limits.receive_timeout, tls.accept(stream));
-        match shared.drain.run_until_cancelled(hands).await? {
-            Ok(Ok((stream, principal))) => {
-                // Where there is SASL, it says who the client is, as in Kafka.
-                if let Some(principal) = principal.filter(|_| shared.sasl.is_none()) {
-                    let labels = [connection.listener.as_str(), "TLS", "ok"];
-                    metrics::get().authentications.with_label_values(&labels).inc();
-                    let _ = connection.authenticated.set(principal);
-                }
-                Some(Stream::Tls(Box::new(stream)))
+/// Shakes hands where the listener has TLS. Nothing when the client may not come in, which the log then says.
+async fn enter(tls: Option<Arc<Tls>>, stream: TcpStream, connection: &Connection, shared: &Shared) -> Option<Stream> {
+    let Some(tls) = tls else { return Some(Stream::Plain(stream)) };
+    let Ok(_stranger) = shared.strangers.try_acquire() else {
+        tls.refuse(connection.peer, &"too many connections are in their handshake");
+        return None;
+    };
+    let hands = timeout(shared.limits.receive_timeout, tls.accept(stream));
+    match shared.drain.run_until_cancelled(hands).await? {
+        Ok(Ok((stream, principal))) => {
+            // Where there is SASL, it says who the client is, as in Kafka.
+            if let Some(principal) = principal.filter(|_| shared.sasl.is_none()) {
+                let labels = [connection.listener.as_str(), "TLS", "ok"];
+                metrics::get().authentications.with_label_values(&labels).inc();
+                let _ = connection.authenticated.set(principal);
             }
-            Ok(Err(error)) => {
-                self.refuse(connection, &error);
-                None
-            }
-            Err(_) => {
-                self.refuse(connection, &"it took too long");
-                None
-            }
+            Some(Stream::Tls(Box::new(stream)))
         }
-    }
-
-    fn refuse(&self, connection: &Connection, reason: &dyn std::fmt::Display) {
-        metrics::get().handshakes_failed.with_label_values(&[&connection.listener]).inc();
-        if let Some(unsaid) = self.failures.admit() {
-            let (peer, listener) = (connection.peer, &connection.listener);
-            tracing::warn!(%peer, listener, %reason, unsaid, "a TLS handshake failed");
+        Ok(Err(error)) => {
+            tls.refuse(connection.peer, &error);
+            None
+        }
+        Err(_) => {
+            tls.refuse(connection.peer, &"it took too long");
+            None
         }
     }
 }

@@ -6,6 +6,7 @@ use axum::http::{Method, Request as HttpRequest};
 use axum::routing::MethodRouter;
 use krocket_config::Config;
 use krocket_config::rules::Prefixes;
+use krocket_proxy::sasl::{Basic, Users};
 use serde_json::Value;
 
 use super::*;
@@ -32,6 +33,7 @@ impl Site {
         let gate = Gate::new(
             Some(world.authorizer.clone()),
             Arc::new(Tokens::open(&file).expect("valid")),
+            Basic::new(Users::new(None, Arc::default(), b"secret")),
             world.rules.clone(),
         );
         let current = Current::fixed(&Config::default()).expect("the defaults are valid");

@@ -1,13 +1,21 @@
 //! The HTTP API's client.
 
 use std::io::Read;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use ureq::Agent;
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
-use super::{say, table};
+use super::https::Encrypt;
+use super::{password, say, table};
 use crate::exit::Failure;
 
 /// How often it is asked how far something is.
@@ -19,15 +27,33 @@ const MAX_ANSWER: u64 = 64 << 20;
 // Not Debug: it holds a token.
 #[derive(Args, Clone)]
 pub(super) struct Remote {
-    /// The server's HTTP address.
+    /// The server's HTTP address; with https:// where it has TLS.
     #[arg(long, global = true, value_name = "HOST:PORT", env = "KROCKET_HTTP", default_value = "127.0.0.1:9644")]
     http: String,
+    /// PEM file of the authorities to trust instead of the system's; means https.
+    #[arg(long, global = true, value_name = "FILE", env = "KROCKET_CA")]
+    ca: Option<PathBuf>,
     /// The token that says who is asking, where krocket's authorizer is on.
     #[arg(long, global = true, value_name = "TOKEN", env = "KROCKET_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Who is asking, instead of a token; the password is in KROCKET_PASSWORD or asked for.
+    #[arg(long, global = true, value_name = "NAME", env = "KROCKET_USER")]
+    user: Option<String>,
+    /// A file with that user's password.
+    #[arg(long, global = true, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    #[arg(skip)]
+    connected: OnceLock<Connected>,
     /// Print the API's JSON instead of a table.
     #[arg(long, global = true)]
     pub(super) json: bool,
+}
+
+/// What all requests need, made once: it may ask for a password.
+#[derive(Clone)]
+struct Connected {
+    agent: Agent,
+    authorization: Option<String>,
 }
 
 /// Which part of a list.
@@ -78,14 +104,16 @@ pub(super) fn path(segments: &[&str]) -> String {
 impl Remote {
     /// Asks for something.
     pub(super) fn get(&self, path: &str, query: &Query) -> Result<Value, Failure> {
-        let request = self.signed(self.agent().get(self.url(path)?));
+        let connected = self.connected()?;
+        let request = connected.signed(connected.agent.get(self.url(path)?));
         let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
         self.answer(request.call())
     }
 
     /// Asks for bytes, to be read as they come.
     pub(super) fn read(&self, path: &str, query: &Query) -> Result<Box<dyn Read>, Failure> {
-        let request = self.agent().get(self.url(path)?);
+        let connected = self.connected()?;
+        let request = connected.signed(connected.agent.get(self.url(path)?));
         let request = query.0.iter().fold(request, |request, (name, value)| request.query(name, value));
         let response = request.call();
         match response {
@@ -96,7 +124,8 @@ impl Remote {
 
     /// Has something done.
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.answer(self.signed(self.agent().post(self.url(path)?)).send_json(body))
+        let connected = self.connected()?;
+        self.answer(connected.signed(connected.agent.post(self.url(path)?)).send_json(body))
     }
 
     /// Has something done that may take long, with a progress bar where there is a terminal to see it. `status` answers
@@ -128,7 +157,8 @@ impl Remote {
 
     /// Has something removed.
     pub(super) fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.answer(self.signed(self.agent().delete(self.url(path)?)).call())
+        let connected = self.connected()?;
+        self.answer(connected.signed(connected.agent.delete(self.url(path)?)).call())
     }
 
     /// Prints a list: JSON, or a table of these columns, as far as the rows have them.
@@ -165,23 +195,35 @@ impl Remote {
         }
     }
 
-    fn agent(&self) -> ureq::Agent {
-        ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent()
-    }
-
-    /// With who is asking, where that is said.
-    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
-        match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
+    fn connected(&self) -> Result<&Connected, Failure> {
+        if let Some(connected) = self.connected.get() {
+            return Ok(connected);
         }
+        let authorization = match (&self.user, &self.token) {
+            (Some(user), _) => {
+                let password = password::existing(user, self.password_file.as_deref())?;
+                Some(format!("Basic {}", BASE64.encode(format!("{user}:{password}"))))
+            }
+            (None, token) => token.as_ref().map(|token| format!("Bearer {token}")),
+        };
+        let config = Agent::config_builder().http_status_as_error(false).proxy(None).build();
+        let agent = match self.url("")?.starts_with("https:") {
+            true => {
+                let trusted = krocket_proxy::tls::client(self.ca.as_deref()).map_err(Failure::Other)?;
+                let connector = TcpConnector::default().chain(Encrypt(Arc::new(trusted)));
+                Agent::with_parts(config, connector, DefaultResolver::default())
+            }
+            false => config.new_agent(),
+        };
+        Ok(self.connected.get_or_init(|| Connected { agent, authorization }))
     }
 
     fn url(&self, path: &str) -> Result<String, Failure> {
         let address = self.http.trim_end_matches('/');
         match address.split_once("://") {
+            None if self.ca.is_some() => Ok(format!("https://{address}{path}")),
             None => Ok(format!("http://{address}{path}")),
-            Some(("http", _)) => Ok(format!("{address}{path}")),
+            Some(("http" | "https", _)) => Ok(format!("{address}{path}")),
             Some((scheme, _)) => {
                 Err(Failure::Other(format!("{scheme} is not spoken: --http is an address such as 127.0.0.1:9644")))
             }
@@ -211,6 +253,16 @@ impl Remote {
         }
         let sentence = value.ok().and_then(|value| Some(value.get("error")?.as_str()?.to_owned()));
         Err(Failure::Other(sentence.unwrap_or_else(|| format!("{} answers {status}: {}", self.http, text.trim()))))
+    }
+}
+
+impl Connected {
+    /// With who is asking, where that is said.
+    fn signed<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("Authorization", authorization),
+            None => request,
+        }
     }
 }
 

@@ -5,8 +5,11 @@ mod client;
 mod dlq;
 mod dump;
 mod group;
+mod https;
+mod kafka;
 mod lookup;
 mod message;
+mod password;
 mod retry;
 mod schedule;
 mod serve;
@@ -14,6 +17,7 @@ mod table;
 mod top;
 mod topic;
 mod txn;
+mod user;
 mod verify;
 mod view;
 
@@ -62,6 +66,8 @@ enum Command {
     Group(group::Group),
     /// Topics.
     Topic(topic::Topic),
+    /// Users with a password, for SASL and HTTP.
+    User(user::User),
     /// The look-up index.
     Lookup(lookup::Lookup),
     /// What goes on, live: topics, rates, groups, lag, pending work.
@@ -108,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::View(command) => command.run(),
         Command::Group(command) => command.run(),
         Command::Topic(command) => command.run(),
+        Command::User(command) => command.run(),
         Command::Lookup(command) => command.run(),
         Command::Top(command) => command.run(),
         Command::Backup(command) => command.run(),

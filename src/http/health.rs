@@ -53,7 +53,7 @@ async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::serve;
+    use crate::http::{serve, socket::Socket};
     use std::sync::atomic::{AtomicBool, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
@@ -69,7 +69,13 @@ mod tests {
             move || if failed.load(Ordering::SeqCst) { Err("the log stopped".to_owned()) } else { Ok(()) }
         });
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, readiness, Default::default(), Default::default(), stop.clone()));
+        let server = tokio::spawn(serve(
+            Socket::new(listener, None),
+            readiness,
+            Default::default(),
+            Default::default(),
+            stop.clone(),
+        ));
         let get = async |path: &str| {
             let mut stream = tokio::net::TcpStream::connect(address).await.expect("connects");
             let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");

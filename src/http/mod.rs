@@ -10,6 +10,7 @@ pub mod messages;
 pub mod openapi;
 pub mod overview;
 pub mod snapshots;
+pub mod socket;
 pub mod topics;
 
 #[cfg(test)]
@@ -26,13 +27,14 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any_service};
+use axum::serve::ListenerExt;
 use krocket_features::http::Problem;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use auth::Gate;
 pub use exporter::Exported;
 pub use health::{LateExporter, Readiness};
+use socket::Socket;
 
 /// The largest body of a request: about the largest message.
 const MAX_BODY: usize = 16 << 20;
@@ -44,14 +46,15 @@ pub type Late = Arc<OnceLock<MethodRouter>>;
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(
-    listener: TcpListener,
+    socket: Socket,
     readiness: Readiness,
     v1: Late,
     exporter: LateExporter,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let routes = routes(readiness, v1, exporter).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+    // A tap, even of nothing, brings the peer's address into the requests.
+    axum::serve(socket.tap_io(|_| {}), routes).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
 fn routes(readiness: Readiness, v1: Late, exporter: LateExporter) -> Router {

@@ -11,14 +11,17 @@ use krocket_config::schema::HostPort;
 use krocket_config::security::{ClientAuth, Listener, Mechanism, Security};
 use krocket_config::{Config, ConfigError, Fault, Loaded};
 use krocket_proxy::sasl::{FileUsers, Sasl, Tokens, Users};
-use krocket_proxy::tls::{PrincipalRules, Tls};
+use krocket_proxy::tls::{PrincipalRules, Tls, TlsError};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Failure;
+use crate::http::socket::Socket;
 
 /// What guards the listeners.
 pub struct Doors {
     tls: HashMap<String, Arc<Tls>>,
+    http: Option<Arc<Tls>>,
     users: Option<Arc<FileUsers>>,
     tokens: Option<Arc<Tokens>>,
     max_reauth: Option<Duration>,
@@ -36,11 +39,18 @@ impl Doors {
                 tls.insert(listener.name.clone(), Arc::new(loaded));
             }
         }
+        let http = http_tls(config).map_err(|error| Failure::Other(format!("HTTP: {error}")))?.map(Arc::new);
         let security = &config.security;
         let failed = |error: &dyn std::fmt::Display| Failure::Other(error.to_string());
         let users = security.users_file.as_deref().map(FileUsers::load).transpose().map_err(|error| failed(&error))?;
         let tokens = security.oauthbearer.as_ref().map(Tokens::load).transpose().map_err(|error| failed(&error))?;
-        Ok(Doors { tls, users: users.map(Arc::new), tokens: tokens.map(Arc::new), max_reauth: security.max_reauth })
+        Ok(Doors {
+            tls,
+            http,
+            users: users.map(Arc::new),
+            tokens: tokens.map(Arc::new),
+            max_reauth: security.max_reauth,
+        })
     }
 
     /// Puts the guards of a listener in place; `broker` has the users that were made with Kafka's admin call.
@@ -50,15 +60,25 @@ impl Doors {
         listener: &Listener,
         broker: &Broker,
     ) -> krocket_proxy::Listener {
-        let users = Users::new(self.users.clone(), broker.credentials(), &broker.secret);
+        let users = self.users(broker);
         let sasl = Sasl::new(&listener.name, &listener.sasl, users, self.tokens.clone(), self.max_reauth);
         let sasl = (!listener.sasl.is_empty()).then(|| Arc::new(sasl));
         socket.with_tls(self.tls.get(&listener.name).cloned()).with_sasl(sasl)
     }
 
+    /// The users with their passwords; `broker` has those that were made with Kafka's admin call.
+    pub fn users(&self, broker: &Broker) -> Users {
+        Users::new(self.users.clone(), broker.credentials(), &broker.secret)
+    }
+
+    /// The HTTP API's socket.
+    pub fn http(&self, listener: TcpListener) -> Socket {
+        Socket::new(listener, self.http.clone())
+    }
+
     /// Follows the files until `stop`.
     pub fn follow(&self, stop: &CancellationToken) {
-        for tls in self.tls.values() {
+        for tls in self.tls.values().chain(&self.http) {
             tokio::spawn(tls.clone().follow(stop.clone()));
         }
         if let Some(users) = &self.users {
@@ -68,6 +88,12 @@ impl Doors {
             tokio::spawn(tokens.clone().follow(stop.clone()));
         }
     }
+}
+
+/// What the HTTP API encrypts with. It is called as its connections are, and no listener is.
+fn http_tls(config: &Config) -> Result<Option<Tls>, TlsError> {
+    let files = config.http.tls.clone();
+    files.map(|files| Tls::load("http", &files.into(), PrincipalRules::default())).transpose()
 }
 
 /// True for addresses that are none: clients must be told another.
@@ -86,6 +112,10 @@ pub(super) fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     }
     let rules = rules(config).map_err(|fault| loaded.fault(&fault))?;
     check_security(&config.security).map_err(|fault| loaded.fault(&fault))?;
+    if let Err(error) = http_tls(config) {
+        let fault = Fault::new(["http".into(), "tls".into(), error.key.into()], error.to_string());
+        return Err(loaded.fault(&fault));
+    }
     for (index, listener) in config.listeners.iter().enumerate() {
         check_listener(config, index, listener, &rules).map_err(|fault| loaded.fault(&fault))?;
     }
@@ -158,6 +188,10 @@ fn check_listener(config: &Config, index: usize, listener: &Listener, rules: &Pr
             let message = "clients are not asked for certificates: set `client_auth` to \"requested\" or \"required\"";
             return fault(&["tls".into(), "client_ca".into()], message.to_owned());
         }
+        if tls.client_auth == ClientAuth::None && tls.crl.is_some() {
+            let message = "clients are not asked for certificates: set `client_auth` to \"requested\" or \"required\"";
+            return fault(&["tls".into(), "crl".into()], message.to_owned());
+        }
         if let Err(error) = Tls::load(&listener.name, tls, rules.clone()) {
             return fault(&["tls".into(), error.key.into()], error.to_string());
         }
@@ -186,12 +220,16 @@ pub fn warnings(config: &Config) -> Vec<String> {
     };
     let mut warnings: Vec<String> = open.filter_map(warning).collect();
     let security = &config.security;
+    let asks_who = security.authorizer || config.http.tokens_file.is_some();
+    if asks_who && config.http.tls.is_none() && !is_loopback(&config.server.http) {
+        warnings.push("HTTP without `tls`: whoever sees the network traffic sees tokens and passwords".to_owned());
+    }
     let asked = |these: &[Mechanism]| {
         config.listeners.iter().flat_map(|listener| &listener.sasl).any(|mechanism| these.contains(mechanism))
     };
     let passwords = [Mechanism::Plain, Mechanism::ScramSha256, Mechanism::ScramSha512];
-    if security.users_file.is_some() && !asked(&passwords) {
-        warnings.push("security.users_file: no listener asks for passwords".to_owned());
+    if security.users_file.is_some() && !asked(&passwords) && !asks_who {
+        warnings.push("security.users_file: neither a listener nor HTTP asks for passwords".to_owned());
     }
     if security.oauthbearer.is_some() && !asked(&[Mechanism::OauthBearer]) {
         warnings.push("security.oauthbearer: no listener takes tokens".to_owned());

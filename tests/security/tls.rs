@@ -111,6 +111,35 @@ async fn a_client_needs_a_certificate_of_the_right_authority_that_has_not_expire
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_certificate_is_shut_out_when_the_list_says_so() {
+    let (authority, _folder) = authority();
+    let (server, alice, bob) = (authority.sign("krocket"), authority.sign("alice"), authority.sign("bob"));
+    let crl = authority.revoke(&[&bob]);
+    let required = Tls { crl: Some(crl.clone()), ..mutual(&server, &authority, ClientAuth::Required) };
+    let krocket = start(vec![listener("required", Some(required))]).await;
+    let address = krocket.listener("required");
+    let (as_alice, as_bob) = (authority.client(Some(&alice)), authority.client(Some(&bob)));
+    assert!(comes_in(address, &as_alice).await && !comes_in(address, &as_bob).await);
+    let mut open = connect(address, &as_alice).await;
+    open.call(12, &MetadataRequest::default()).await;
+
+    // The file is followed; connections that are open go on.
+    authority.revoke(&[&alice]);
+    let changed = async { while comes_in(address, &as_alice).await {} };
+    tokio::time::timeout(PATIENCE, changed).await.expect("the new list is used");
+    assert!(comes_in(address, &as_bob).await, "what is no longer on the list");
+    open.call(12, &MetadataRequest::default()).await;
+
+    // A list that is none changes nothing.
+    std::fs::write(&crl, "nonsense").expect("written");
+    let wait = tokio::time::Instant::now() + Duration::from_millis(2500);
+    while tokio::time::Instant::now() < wait {
+        assert!(!comes_in(address, &as_alice).await, "nonsense lets nobody in");
+    }
+    krocket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_handshake_is_ended_and_half_of_one_does_not_last() {
     let (authority, _folder) = authority();
     let server = authority.sign("krocket");

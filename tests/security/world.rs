@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use krocket_config::schema::HostPort;
 use krocket_config::security::{ClientAuth, Listener, Tls};
 use krocket_testkit::{Client, soon};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -31,6 +32,7 @@ pub(crate) struct Authority {
 pub(crate) struct Identity {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
+    pub(crate) serial: u64,
 }
 
 impl Authority {
@@ -60,14 +62,39 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.distinguished_name.push(DnType::OrganizationName, "Example");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        static SERIALS: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIALS.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(serial.into());
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
-        let identity =
-            Identity { cert: self.folder.join(format!("{name}.crt")), key: self.folder.join(format!("{name}.key")) };
+        let file = |end: &str| self.folder.join(format!("{name}.{end}"));
+        let identity = Identity { cert: file("crt"), key: file("key"), serial };
         std::fs::write(&identity.cert, certificate.pem()).expect("written");
         std::fs::write(&identity.key, key.serialize_pem()).expect("written");
         identity
+    }
+
+    /// Writes the list of those whose certificates are not good any more.
+    pub(crate) fn revoke(&self, these: &[&Identity]) -> PathBuf {
+        let revoked = |identity: &&Identity| RevokedCertParams {
+            serial_number: identity.serial.into(),
+            revocation_time: date_time_ymd(2021, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2021, 1, 1),
+            next_update: date_time_ymd(2096, 1, 1),
+            crl_number: (these.len() as u64).into(),
+            issuing_distribution_point: None,
+            revoked_certs: these.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.join(format!("{}.crl", self.name));
+        let list = list.signed_by(&self.issuer).expect("signed").pem().expect("PEM");
+        std::fs::write(&path, list).expect("written");
+        path
     }
 
     /// A client's settings: it trusts this authority and shows who it is.
@@ -80,7 +107,7 @@ impl Authority {
             .with_root_certificates(roots);
         Arc::new(match identity {
             None => builder.with_no_client_auth(),
-            Some(Identity { cert, key }) => {
+            Some(Identity { cert, key, .. }) => {
                 let chain = vec![CertificateDer::from_pem_file(cert).expect("a certificate")];
                 let key = PrivateKeyDer::from_pem_file(key).expect("a key");
                 builder.with_client_auth_cert(chain, key).expect("they match")
@@ -110,7 +137,13 @@ pub(crate) fn listener(name: &str, tls: Option<Tls>) -> Listener {
 }
 
 pub(crate) fn tls(identity: &Identity) -> Tls {
-    Tls { cert: identity.cert.clone(), key: identity.key.clone(), client_ca: None, client_auth: ClientAuth::None }
+    Tls {
+        cert: identity.cert.clone(),
+        key: identity.key.clone(),
+        client_ca: None,
+        crl: None,
+        client_auth: ClientAuth::None,
+    }
 }
 
 pub(crate) type TlsClient = Client<TlsStream<TcpStream>>;

@@ -4,22 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::tls;
+
 /// From the connection to the answer's last byte.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer.
 const MAX_BYTES: u64 = 1 << 20;
-/// Where systems keep the authorities that they trust.
-const BUNDLES: &[&str] =
-    &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// An address of a document.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,28 +72,9 @@ async fn get_slowly(url: &Url) -> Result<Vec<u8>, String> {
         return ask(stream, url).await;
     }
     let name = ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
-    let connector = TlsConnector::from(Arc::new(client(url.authorities.as_deref())?));
+    let connector = TlsConnector::from(Arc::new(tls::client(url.authorities.as_deref())?));
     let stream = connector.connect(name, stream).await.map_err(|error| error.to_string())?;
     ask(stream, url).await
-}
-
-fn client(authorities: Option<&Path>) -> Result<ClientConfig, String> {
-    let system = || BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    let path = authorities.or_else(system).ok_or("this system has no list of authorities: set `jwks_ca`")?;
-    let cannot = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| cannot(&error))? {
-        let certificate = certificate.map_err(|error| cannot(&error))?;
-        // A system's list may have certificates of kinds that are out of use.
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(cannot(&"no certificate in it"));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, url: &Url) -> Result<Vec<u8>, String> {

@@ -2,8 +2,10 @@
 //!
 //! - `session` is one connection's conversation: handshake, tokens, and when it must be had again.
 //! - `plain`, `scram` and `bearer` are the mechanisms; [`users`] and [`tokens`] are what they check against.
+//! - [`basic`] checks the same users' passwords over HTTP.
 //! - `enter` is the time before a client is known, in which it may do nothing else.
 
+pub mod basic;
 pub mod tokens;
 pub mod users;
 
@@ -24,6 +26,7 @@ use thiserror::Error;
 use crate::metrics;
 use crate::quiet::Quiet;
 
+pub use basic::{Basic, NotLetIn};
 pub(crate) use enter::enter;
 pub(crate) use session::{Session, not_here};
 pub use tokens::Tokens;

@@ -116,12 +116,25 @@ impl Users {
         Some(if mechanism == ScramMechanism::Sha256 { sha256.clone() } else { sha512.clone() })
     }
 
-    /// True when it is the user's password. It takes the same time whoever the user is and whether there is one.
+    /// What a password of the user is checked against. It takes the same time whoever the user is and whether there is one.
+    pub(super) fn credential(&self, user: &str) -> (ScramMechanism, Arc<ScramCredential>) {
+        self.stored.any(user).unwrap_or_else(|| (ScramMechanism::Sha256, self.scram(user, ScramMechanism::Sha256)))
+    }
+
+    /// True when it is the user's password.
     pub(super) async fn is_password(&self, user: &str, password: String) -> bool {
+        let (mechanism, credential) = self.credential(user);
+        Users::hashes_to(mechanism, credential, password).await
+    }
+
+    /// True when the credential is this password's.
+    pub(super) async fn hashes_to(
+        mechanism: ScramMechanism,
+        credential: Arc<ScramCredential>,
+        password: String,
+    ) -> bool {
         static HASHING: LazyLock<Semaphore> =
             LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, |count| count.get())));
-        let (mechanism, credential) =
-            self.stored.any(user).unwrap_or_else(|| (ScramMechanism::Sha256, self.scram(user, ScramMechanism::Sha256)));
         // Milliseconds of work, off the threads that serve clients and never more of it than there are processors.
         let _turn = HASHING.acquire().await;
         let work = move || mechanism.is_password(&credential, &password);

@@ -1,11 +1,14 @@
 //! TLS on a listener: certificates from files, read again when they change; who a client's certificate says it is.
 
+mod client;
 mod principal;
 mod reload;
 mod sink;
 mod subject;
 
+use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +20,7 @@ use krocket_stack::Principal;
 use parking_lot::Mutex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
@@ -25,9 +28,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::metrics;
+use crate::quiet::Quiet;
 
+pub use client::client;
 pub use principal::{PrincipalRules, RuleError};
 pub(crate) use sink::TlsSink;
 pub use subject::rfc2253;
@@ -39,7 +45,7 @@ const BUFFER: usize = 64 << 10;
 #[derive(Debug, Error)]
 #[error("{}: {message}", path.display())]
 pub struct TlsError {
-    /// `cert`, `key` or `client_ca`.
+    /// `cert`, `key`, `client_ca` or `crl`.
     pub key: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -54,6 +60,7 @@ pub struct Tls {
     rules: PrincipalRules,
     current: ArcSwap<ServerConfig>,
     watch: Mutex<Watch>,
+    failures: Quiet,
 }
 
 impl Tls {
@@ -67,18 +74,27 @@ impl Tls {
             rules,
             current: ArcSwap::from_pointee(config),
             watch: Mutex::new(watch),
+            failures: Quiet::default(),
         };
         tls.tell_expiry(not_after);
         Ok(tls)
     }
 
     /// Shakes hands. The error's text says what the client or its certificate lacks.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Principal>)> {
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Principal>)> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
         let stream = acceptor.accept_with(stream, |session| session.set_buffer_limit(Some(BUFFER))).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let principal = certificate.map(|it| self.principal(it)).transpose()?;
         Ok((stream, principal))
+    }
+
+    /// Counts a handshake that failed, and says why.
+    pub fn refuse(&self, peer: SocketAddr, reason: &dyn std::fmt::Display) {
+        metrics::get().handshakes_failed.with_label_values(&[&self.listener]).inc();
+        if let Some(unsaid) = self.failures.admit() {
+            tracing::warn!(%peer, listener = self.listener, %reason, unsaid, "a TLS handshake failed");
+        }
     }
 
     /// The user that a verified certificate stands for.
@@ -107,24 +123,27 @@ struct Files {
     cert: Vec<u8>,
     key: Vec<u8>,
     client_ca: Option<Vec<u8>>,
+    crl: Option<Vec<u8>>,
 }
 
 impl Files {
     /// Which files there are, by their settings.
     fn paths(files: &security::Tls) -> Vec<(&'static str, &PathBuf)> {
-        let paths = [("cert", &files.cert), ("key", &files.key)].into_iter();
-        paths.chain(files.client_ca.as_ref().map(|path| ("client_ca", path))).collect()
+        let certificate = [("cert", &files.cert), ("key", &files.key)];
+        let of_clients = [("client_ca", files.client_ca.as_ref()), ("crl", files.crl.as_ref())];
+        let of_clients = of_clients.into_iter().filter_map(|(key, path)| Some((key, path?)));
+        certificate.into_iter().chain(of_clients).collect()
     }
 
     /// `contents` are those of [`Files::paths`].
     fn from(files: &security::Tls, contents: Vec<Content>) -> Result<Self, TlsError> {
-        let mut read = Files::paths(files)
-            .into_iter()
-            .zip(contents)
-            .map(|((key, path), content)| content.map_err(|why| fault(key, path, why)));
-        let mut next = || read.next().transpose();
-        let (cert, key, client_ca) = (next()?, next()?, next()?);
-        Ok(Files { cert: cert.unwrap_or_default(), key: key.unwrap_or_default(), client_ca })
+        let mut read = HashMap::new();
+        for ((key, path), content) in Files::paths(files).into_iter().zip(contents) {
+            read.insert(key, content.map_err(|why| fault(key, path, why))?);
+        }
+        let mut take = |key| read.remove(key);
+        let (cert, key) = (take("cert").unwrap_or_default(), take("key").unwrap_or_default());
+        Ok(Files { cert, key, client_ca: take("client_ca"), crl: take("crl") })
     }
 
     /// What rustls makes of them, and when the certificate ends (epoch seconds).
@@ -185,6 +204,10 @@ impl Files {
         }
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         let builder = if asked == ClientAuth::Requested { builder.allow_unauthenticated() } else { builder };
+        let builder = match (&files.crl, &self.crl) {
+            (Some(path), Some(bytes)) => builder.with_crls(revoked(path, bytes)?),
+            _ => builder,
+        };
         builder.build().map_err(|error| fault("client_ca", path, error.to_string()))
     }
 }
@@ -195,6 +218,20 @@ fn certificates(key: &'static str, path: &Path, bytes: &[u8]) -> Result<Vec<Cert
         Ok(chain) if chain.is_empty() => Err(fault(key, path, "no certificate in it (PEM is expected)".to_owned())),
         Ok(chain) => Ok(chain),
         Err(error) => Err(fault(key, path, error.to_string())),
+    }
+}
+
+fn revoked(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
+    let lists = lists.map_err(|error| fault("crl", path, error.to_string()))?;
+    for list in &lists {
+        if let Err(error) = CertificateRevocationList::from_der(list) {
+            return Err(fault("crl", path, format!("not a list of revoked certificates: {error}")));
+        }
+    }
+    match lists.is_empty() {
+        true => Err(fault("crl", path, "no list of revoked certificates in it (PEM is expected)".to_owned())),
+        false => Ok(lists),
     }
 }
 

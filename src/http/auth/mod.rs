@@ -6,18 +6,19 @@
 pub mod routes;
 pub mod tokens;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, WWW_AUTHENTICATE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use krocket_config::rules::Live;
 use krocket_features::http::Problem;
 use krocket_proxy::acl::{Ask, Authorizer};
+use krocket_proxy::sasl::{Basic, NotLetIn};
 use krocket_stack::security::{Operation, ResourceType};
 use krocket_stack::{Connection, Principal};
 use serde_json::Value;
@@ -37,44 +38,60 @@ struct Inner {
     /// Without it every known caller may do everything.
     authorizer: Option<Authorizer>,
     tokens: Arc<Tokens>,
+    passwords: Basic,
     rules: Live,
 }
 
 impl Gate {
-    /// With these tokens, by the authorizer's decisions where there is one.
-    pub fn new(authorizer: Option<Authorizer>, tokens: Arc<Tokens>, rules: Live) -> Self {
-        Gate(Arc::new(Inner { authorizer, tokens, rules }))
+    /// For those with these tokens and passwords, by the authorizer's decisions where there is one.
+    pub fn new(authorizer: Option<Authorizer>, tokens: Arc<Tokens>, passwords: Basic, rules: Live) -> Self {
+        Gate(Arc::new(Inner { authorizer, tokens, passwords, rules }))
     }
 
     /// Whom the request's credentials are of.
-    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Problem> {
-        let unknown = |why: &str| Problem::new(StatusCode::UNAUTHORIZED, why);
-        let value = headers.get(AUTHORIZATION).ok_or_else(|| {
-            unknown("who is asking? Send `Authorization: Bearer <token>` (krocket --token, KROCKET_TOKEN)")
-        })?;
+    async fn principal(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Principal, Response> {
+        let Some(value) = headers.get(AUTHORIZATION) else {
+            return Err(unknown(
+                "who is asking? Send `Authorization: Bearer <token>` or a name and a password (krocket --token, --user)",
+            ));
+        };
         let (scheme, secret) = value.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
+        let secret = secret.trim();
         match scheme.to_ascii_lowercase().as_str() {
-            "bearer" => self.0.tokens.find(secret.trim()).ok_or_else(|| unknown("the token is not known")),
-            _ => Err(unknown("`Authorization: Bearer <token>` is expected")),
+            "bearer" => self.0.tokens.find(secret).ok_or_else(|| unknown("the token is not known")),
+            "basic" => self.0.passwords.check(peer, secret).await.map_err(|error| match error {
+                NotLetIn::TooMany => {
+                    let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()).into_response();
+                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                    response
+                }
+                _ => unknown(&error.to_string()),
+            }),
+            _ => Err(unknown("`Authorization: Bearer <token>` or `Authorization: Basic <name:password>` is expected")),
         }
     }
 }
 
+fn unknown(why: &str) -> Response {
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, why).into_response();
+    for challenge in ["Basic realm=\"krocket\", charset=\"UTF-8\"", "Bearer realm=\"krocket\""] {
+        response.headers_mut().append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    response
+}
+
 /// The middleware round /v1.
 pub(super) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let principal = match gate.principal(request.headers()) {
-        Ok(principal) => principal,
-        Err(problem) => {
-            let mut response = problem.into_response();
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"krocket\""));
-            return response;
-        }
-    };
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+    let peer = peer.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let principal = match gate.principal(request.headers(), peer.ip()).await {
+        Ok(principal) => principal,
+        Err(response) => return response,
+    };
     let connection = Arc::new(Connection {
         // Not an internal connection: layers do for these requests what they do for clients'.
         id: u64::MAX,
-        peer: peer.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0))),
+        peer,
         listener: "http".to_owned(),
         software: OnceLock::new(),
         authenticated: OnceLock::from(principal),
