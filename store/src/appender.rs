@@ -16,6 +16,9 @@ use crate::segment::{SEGMENT_HEADER_LEN, Segment};
 use crate::shared::Shared;
 use crate::syncer::Syncer;
 
+/// Bytes after which a sync is begun that nobody asked for.
+const SYNC_BYTES: u64 = 128 << 20;
+
 /// The log's one writer.
 #[derive(Debug)]
 pub struct Appender {
@@ -30,8 +33,10 @@ pub struct Appender {
     /// Up to where blocks are reserved, and in what steps.
     reserved: u64,
     reserve_step: u64,
-    /// Syncs the segments that were closed.
-    closing: Option<JoinHandle<()>>,
+    /// Syncs what no acks=all asked for.
+    syncing: Option<JoinHandle<()>>,
+    /// Where the log ended when that began.
+    sync_begun: Position,
 }
 
 /// Where a frame went.
@@ -56,7 +61,19 @@ impl Appender {
     ) -> Self {
         let end = shared.progress.lock().written;
         let (segment_bytes, reserve_step) = (options.segment_bytes, options.reserve_bytes);
-        Appender { shared, index, file, segment, len, end, segment_bytes, reserved: len, reserve_step, closing: None }
+        Appender {
+            shared,
+            index,
+            file,
+            segment,
+            len,
+            end,
+            segment_bytes,
+            reserved: len,
+            reserve_step,
+            syncing: None,
+            sync_begun: end,
+        }
     }
 
     /// Where the next frame goes.
@@ -64,7 +81,7 @@ impl Appender {
         self.end
     }
 
-    /// Writes frames one after the other, all or none, in one pwritev(2) where it fits.
+    /// Writes frames one after the other, all or none, in few calls.
     ///
     /// They survive a crash of the process when this returns, and a power loss after the next sync.
     pub fn append(&mut self, frames: &mut [Frame]) -> Result<Vec<Appended>, AppendError> {
@@ -106,6 +123,9 @@ impl Appender {
         self.len += bytes;
         self.end += bytes;
         self.shared.progress.lock().written = self.end;
+        if self.end - self.sync_begun >= SYNC_BYTES {
+            self.sync_behind();
+        }
         Ok(appended)
     }
 
@@ -135,23 +155,25 @@ impl Appender {
         drop(progress);
         (self.file, self.segment) = (file, segment);
         (self.len, self.reserved) = (SEGMENT_HEADER_LEN, SEGMENT_HEADER_LEN);
-        self.sync_closed();
+        self.sync_behind();
         Ok(())
     }
 
-    /// Syncs in the background what no acks=all may ever ask for: it bounds the open files and what a start checks.
-    fn sync_closed(&mut self) {
-        if self.closing.as_ref().is_some_and(|closing| !closing.is_finished()) {
-            // The next roll comes round again.
+    /// Syncs in the background what no acks=all may ever ask for: it bounds the open files, what a start checks, and
+    /// what the next acks=all has to wait for.
+    fn sync_behind(&mut self) {
+        if self.syncing.as_ref().is_some_and(|syncing| !syncing.is_finished()) {
+            // The next append comes round again.
             return;
         }
+        self.sync_begun = self.end;
         let syncer = Syncer::new(self.shared.clone());
         let sync = move || {
             if let Err(error) = syncer.sync() {
-                tracing::error!(%error, "a closed segment cannot be synced");
+                tracing::error!(%error, "the log cannot be synced");
             }
         };
-        self.closing = thread::Builder::new().name("log-close".to_owned()).spawn(sync).ok();
+        self.syncing = thread::Builder::new().name("log-behind".to_owned()).spawn(sync).ok();
     }
 
     /// Reserves blocks ahead, so that a sync finds them allocated. Advice: errors show up in the write.
@@ -183,9 +205,9 @@ pub(crate) fn create_segment(shared: &Shared, base: Position) -> io::Result<(Arc
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        if let Some(closing) = self.closing.take() {
+        if let Some(syncing) = self.syncing.take() {
             // It holds the folder's lock; its errors were told.
-            let _ = closing.join();
+            let _ = syncing.join();
         }
         // Gives back what was reserved. A killed process leaves that to the next start.
         if self.reserved > self.len {

@@ -29,6 +29,8 @@ use crate::shared::Shared;
 
 /// Bytes collected before a write.
 const WRITE_BYTES: usize = 1 << 20;
+/// Bytes written before a sync: producers who wait for theirs should not wait for half a gigabyte of ours.
+const SYNC_BYTES: u64 = 8 << 20;
 
 /// Finds and rewrites segments with garbage. One at a time: calls take turns.
 #[derive(Clone, Debug)]
@@ -202,7 +204,8 @@ impl Cleaner {
         throttle: &mut dyn FnMut(u64),
     ) -> Result<Option<Written>, StoreError> {
         let file = self.shared.fs.create(tmp).map_err(StoreError::io("create", tmp))?;
-        let mut out = Output { file: &*file, path: tmp, len: 0, pending: new.header(self.shared.log_id).to_vec() };
+        let mut out =
+            Output { file: &*file, path: tmp, len: 0, synced: 0, pending: new.header(self.shared.log_id).to_vec() };
         for (number, segment) in old.iter().enumerate() {
             let path = self.shared.segments.path(segment);
             let io = |what| StoreError::io(what, &path);
@@ -255,6 +258,7 @@ struct Output<'a> {
     file: &'a dyn LogFile,
     path: &'a Path,
     len: u64,
+    synced: u64,
     pending: Vec<u8>,
 }
 
@@ -269,6 +273,10 @@ impl Output<'_> {
         written.map_err(StoreError::io("write", self.path))?;
         self.len += self.pending.len() as u64;
         self.pending.clear();
+        if self.len - self.synced >= SYNC_BYTES {
+            self.file.sync_data().map_err(StoreError::io("sync", self.path))?;
+            self.synced = self.len;
+        }
         Ok(())
     }
 }

@@ -68,7 +68,7 @@ impl Default for Options {
             reserve_bytes: 32 << 20,
             index_cache_bytes: 32 << 20,
             index_memtable_bytes: 16 << 20,
-            index_flush_bytes: 512 << 20,
+            index_flush_bytes: 256 << 20,
             fs: Arc::new(fs::OsFileSystem),
         }
     }

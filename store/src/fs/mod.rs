@@ -91,12 +91,24 @@ impl LogFile for OsFile {
 
 /// Most slices that one pwritev(2) takes (Linux's UIO_MAXIOV).
 const MAX_SLICES: usize = 1024;
+/// Most bytes of one pwritev(2). The kernel takes pages for all of a call at once: for megabytes it first makes room by
+/// moving other pages about, which measured 0.33 s of CPU per GB instead of 0.2, up to 0.9, and stalls of 300 ms.
+const MAX_WRITE: usize = 256 << 10;
 
-/// Writes all of `slices`, in as few calls as the kernel allows.
+/// Writes all of `slices`, in as few calls as are good.
 pub(crate) fn write_all(file: &dyn LogFile, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
     while !slices.is_empty() {
-        let count = slices.len().min(MAX_SLICES);
-        match file.write_at(&slices[..count], offset) {
+        let mut bytes = 0;
+        let fits = |slice: &&IoSlice<'_>| {
+            bytes += slice.len();
+            bytes <= MAX_WRITE
+        };
+        let count = slices.iter().take(MAX_SLICES).take_while(fits).count();
+        let written = match count {
+            0 => file.write_at(&[IoSlice::new(&slices[0][..MAX_WRITE])], offset),
+            count => file.write_at(&slices[..count], offset),
+        };
+        match written {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(written) => {
                 offset += written as u64;
