@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, Ready, ready};
 use futures_util::stream::{FuturesOrdered, unfold};
-use futures_util::{StreamExt, poll};
+use futures_util::{FutureExt, StreamExt, poll};
 use krocket_protocol::ApiKey;
 use krocket_stack::{BoxFuture, Connection, Handler};
 use thiserror::Error;
@@ -121,22 +121,29 @@ async fn talk(
                 Err(_) if matches!(end, Some(Ok(End::Left))) => return Ok(End::Left),
                 Err(error) => return Err(error.into()),
             },
-            Some(answer) = pipeline.running.next(), if !writer.is_full() => match answer {
-                Ok(Answered { frame, throttle }) => {
-                    writer.push(frame.unwrap_or_default())?;
-                    if let Some(throttle) = throttle {
-                        mute.begin(throttle);
+            Some(answer) = pipeline.running.next(), if !writer.is_full() => {
+                let mut answer = Some(answer);
+                // What is answered at the same time is sent with one call.
+                while let Some(next) = answer {
+                    match next {
+                        Ok(Answered { frame, throttle }) => {
+                            writer.push(frame.unwrap_or_default())?;
+                            if let Some(throttle) = throttle {
+                                mute.begin(throttle);
+                            }
+                        }
+                        Err(mut error) => {
+                            if let CallError::Refused { answer, .. } = &mut error {
+                                writer.push(std::mem::take(answer))?;
+                            }
+                            // What was answered before is still the client's.
+                            let _ = writer.flush().await;
+                            return Err(error.into());
+                        }
                     }
+                    answer = if writer.is_full() { None } else { pipeline.running.next().now_or_never().flatten() };
                 }
-                Err(mut error) => {
-                    if let CallError::Refused { answer, .. } = &mut error {
-                        writer.push(std::mem::take(answer))?;
-                    }
-                    // What was answered before is still the client's.
-                    let _ = writer.flush().await;
-                    return Err(error.into());
-                }
-            },
+            }
             frame = frames.next(), if end.is_none() && !mute.is_on() && pipeline.waiting_bytes < WAITING_BYTES => match frame {
                 Some(Ok(frame)) => {
                     active = Instant::now();

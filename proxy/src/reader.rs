@@ -14,8 +14,10 @@ use crate::Limits;
 use crate::budget::{Budget, FIRST_BYTES, Reservation};
 use crate::stream::Source;
 
-/// What one read may bring beyond the frame that is being read.
-const READ_AHEAD: usize = 16 << 10;
+/// What one read may bring beyond the frame that is being read: several of a producer's requests in flight.
+const READ_AHEAD: usize = 64 << 10;
+/// Frames from this length on share a buffer that is mostly full: what is kept of one keeps the buffer.
+const SHARED: usize = 8 << 10;
 /// What a frame must gain within [`Limits::receive_timeout`]; a byte now and then does not keep a connection.
 const PROGRESS: usize = 64 << 10;
 
@@ -52,13 +54,15 @@ pub(crate) struct Reader {
     limits: Arc<Limits>,
     budget: Arc<Budget>,
     ahead: BytesMut,
+    /// The last read filled more than half of what it might have.
+    full: bool,
     /// The largest frame.
     most: usize,
 }
 
 impl Reader {
     pub(crate) fn new(stream: Source, limits: Arc<Limits>, budget: Arc<Budget>) -> Self {
-        Reader { stream, most: limits.request_bytes, limits, budget, ahead: BytesMut::new() }
+        Reader { stream, most: limits.request_bytes, limits, budget, ahead: BytesMut::new(), full: false }
     }
 
     /// Changes the largest frame, and gives what it was.
@@ -70,6 +74,10 @@ impl Reader {
     pub(crate) async fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         let Some(length) = self.length().await? else { return Ok(None) };
         let mut reservation = self.budget.begin(length).await;
+        if self.full && (SHARED..=self.ahead.len()).contains(&length) {
+            let bytes = self.ahead.split_to(length).freeze();
+            return Ok(Some(Frame { bytes, reservation, received: Instant::now() }));
+        }
         let mut body = BytesMut::with_capacity(length.min(FIRST_BYTES));
         let buffered = self.ahead.len().min(length);
         body.put_slice(&self.ahead[..buffered]);
@@ -113,6 +121,10 @@ impl Reader {
     async fn length(&mut self) -> Result<Option<usize>, ReadError> {
         let mut deadline = None;
         while self.ahead.len() < 4 {
+            if self.ahead.is_empty() {
+                // Nothing of it is held while the client is silent.
+                self.ahead = BytesMut::new();
+            }
             if !self.ahead.is_empty() && deadline.is_none() {
                 deadline = Some(tokio::time::Instant::now() + self.limits.receive_timeout);
             }
@@ -132,7 +144,7 @@ impl Reader {
             match read {
                 Ok(0) if self.ahead.is_empty() => return Ok(None),
                 Ok(0) => return Err(ReadError::Truncated { received: self.ahead.len() }),
-                Ok(_) => {}
+                Ok(_) => self.full = self.ahead.len() > READ_AHEAD / 2,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
