@@ -21,6 +21,8 @@ pub(super) struct Round {
     /// Whether there is new work for indexers.
     pub(super) work: bool,
     pub(super) answers: Vec<Waiting>,
+    /// Those who need not wait for that.
+    pub(super) now: Vec<Waiting>,
 }
 
 /// Somebody who waits.
@@ -30,9 +32,15 @@ pub(super) enum Waiting {
 }
 
 impl Round {
-    /// Answers now, or once the round is durable.
+    /// To be answered once the group is visible, or once it is durable.
     pub(super) fn settle(&mut self, durability: Durability, waiting: Waiting) {
-        if durability == Durability::Synced { self.answers.push(waiting) } else { waiting.succeed() }
+        if durability == Durability::Synced { self.answers.push(waiting) } else { self.now.push(waiting) }
+    }
+
+    /// Answers those who need not wait, all at once: a connection with several requests in the group sends their
+    /// responses together.
+    pub(super) fn answer_now(&mut self) {
+        self.now.drain(..).for_each(Waiting::succeed);
     }
 }
 

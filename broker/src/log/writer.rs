@@ -389,7 +389,8 @@ impl Writer {
 
     /// Makes the group visible and answers it, or leaves both to the sync thread.
     fn finish(&mut self, pending: Vec<Pending>, batch_rows: Vec<BatchRow>, end: store::Position) {
-        let mut round = Round { end, publish: Vec::new(), answers: Vec::new(), work: false };
+        let (publish, answers, now) = (Vec::new(), Vec::new(), Vec::with_capacity(pending.len()));
+        let mut round = Round { end, publish, answers, now, work: false };
         let published = self.shared.published.load(Ordering::Acquire);
         let mut batch_rows = batch_rows.into_iter();
         let (mut bytes, mut records) = (0, 0);
@@ -442,6 +443,7 @@ impl Writer {
                 }
             }
         }
+        round.answer_now();
         METRICS.appended_bytes.inc_by(bytes);
         METRICS.appended_records.inc_by(records);
         if round.work && round.publish.is_empty() {
