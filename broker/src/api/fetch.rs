@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Broker;
 use crate::fetch_session::{Asked, Context, TopicKey};
-use crate::log::{LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
+use crate::log::{LEADER_EPOCH, Log, Partition, Range, StorageError, Watch, read_ahead};
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -178,6 +178,9 @@ impl Reader {
             left = left.saturating_sub(result.records_len());
             at_least_one &= result.records.is_empty();
             results.push(result);
+        }
+        if source == Source::Disk {
+            read_ahead(results.iter().flat_map(|result| &result.records));
         }
         Some(results)
     }

@@ -3,6 +3,7 @@
 //! One thread writes ([`writer`]), one syncs ([`sync`]), one keeps house (retention, compaction, cleaning). Readers take
 //! no lock of theirs: they go by a partition's high watermark, the batches in memory and the index.
 
+mod ahead;
 mod append;
 mod clock;
 mod compaction;
@@ -47,6 +48,7 @@ use krocket_store::{Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+pub(crate) use ahead::read_ahead;
 pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
 pub use clock::Clock;
 pub use disk::DiskLimits;

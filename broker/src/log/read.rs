@@ -1,6 +1,8 @@
 //! Reading: batches by offset, offsets by time.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use krocket_protocol::chunk::{Chunk, FileSlice};
@@ -327,8 +329,14 @@ impl Shared {
         let mut out = Vec::with_capacity(locations.len());
         let mut rest: VecDeque<Location> = locations.iter().copied().collect();
         let mut run = Vec::new();
+        // Most follow one of the same file, which need not be looked up again.
+        let mut open: Option<(u32, Arc<File>)> = None;
         while let Some(first) = rest.pop_front() {
-            let slice = self.reader.slice(first)?;
+            let file = match &open {
+                Some((id, file)) if *id == first.file => file.clone(),
+                _ => open.insert((first.file, self.reader.slice(first)?.file)).1.clone(),
+            };
+            let slice = FileSlice { file, offset: u64::from(first.offset), len: first.len as usize };
             if first.len as usize >= SLICED {
                 out.push(Chunk::File(slice));
                 continue;
