@@ -25,12 +25,14 @@ pub(crate) struct Limits {
     pub(crate) fdatasync_p99_us: f64,
     /// One connection over loopback, 64 KiB at a time.
     pub(crate) loopback_tcp_mb_s: f64,
+    /// Median of one byte there and back over loopback, between two threads that wait.
+    pub(crate) round_trip_p50_us: f64,
     /// One thread, 64 MiB at a time.
     pub(crate) memcpy_mb_s: f64,
 }
 
 impl Limits {
-    /// Measures everything; takes about five times `each`.
+    /// Measures everything; takes about six times `each`.
     pub(crate) fn measure(folder: &Path, each: Duration) -> Result<Self> {
         let path = folder.join(format!("limits-{}", std::process::id()));
         let result = disk(&path, each);
@@ -42,6 +44,7 @@ impl Limits {
             fdatasync_p50_us: fsyncs.value_at_quantile(0.5) as f64 / 1e3,
             fdatasync_p99_us: fsyncs.value_at_quantile(0.99) as f64 / 1e3,
             loopback_tcp_mb_s: loopback(each)?,
+            round_trip_p50_us: round_trip(each)?.value_at_quantile(0.5) as f64 / 1e3,
             memcpy_mb_s: memcpy(each),
         })
     }
@@ -54,6 +57,7 @@ impl Limits {
             fdatasync_p50_us: self.fdatasync_p50_us.min(other.fdatasync_p50_us),
             fdatasync_p99_us: self.fdatasync_p99_us.min(other.fdatasync_p99_us),
             loopback_tcp_mb_s: self.loopback_tcp_mb_s.max(other.loopback_tcp_mb_s),
+            round_trip_p50_us: self.round_trip_p50_us.min(other.round_trip_p50_us),
             memcpy_mb_s: self.memcpy_mb_s.max(other.memcpy_mb_s),
         }
     }
@@ -116,6 +120,33 @@ fn loopback(each: Duration) -> Result<f64> {
     drop(out);
     let total = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     Ok(rate(total, start))
+}
+
+fn round_trip(each: Duration) -> Result<Histogram<u64>> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let mut near = TcpStream::connect(listener.local_addr()?)?;
+    let (mut far, _) = listener.accept()?;
+    near.set_nodelay(true)?;
+    far.set_nodelay(true)?;
+    let echo = thread::spawn(move || -> Result<()> {
+        let mut byte = [0];
+        while far.read(&mut byte)? > 0 {
+            far.write_all(&byte)?;
+        }
+        Ok(())
+    });
+    let mut times = Histogram::new(3)?;
+    let start = Instant::now();
+    let mut byte = [1];
+    while start.elapsed() < each {
+        let before = Instant::now();
+        near.write_all(&byte)?;
+        near.read_exact(&mut byte)?;
+        times.record(before.elapsed().as_nanos() as u64)?;
+    }
+    drop(near);
+    echo.join().map_err(|_| anyhow::anyhow!("the echo panicked"))??;
+    Ok(times)
 }
 
 fn memcpy(each: Duration) -> f64 {

@@ -1,6 +1,6 @@
 //! The loads: threads with blocking sockets, since a generator on the servers' own cores has to be cheap.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -44,6 +44,18 @@ pub(crate) struct Measured {
     pub(crate) fetched_bytes: f64,
     pub(crate) server_cpu: f64,
     pub(crate) generator_cpu: f64,
+}
+
+impl Measured {
+    pub(crate) fn add(&mut self, other: &Measured) {
+        self.seconds += other.seconds;
+        self.sent_records += other.sent_records;
+        self.sent_bytes += other.sent_bytes;
+        self.fetched_records += other.fetched_records;
+        self.fetched_bytes += other.fetched_bytes;
+        self.server_cpu += other.server_cpu;
+        self.generator_cpu += other.generator_cpu;
+    }
 }
 
 /// Counters that all threads of a load share.
@@ -203,7 +215,7 @@ impl Stream<'_> {
     }
 
     fn follow(&self, aim: Aim, index: usize, counters: &Counters, positions: &[AtomicU64]) -> Result<()> {
-        let mut consumer = Consumer::new(aim, self.topic.0, self.topic.1)?;
+        let mut consumer = Consumer::new(aim, self.topic.0, 0..self.topic.1)?;
         while !counters.stop.load(Relaxed) {
             let (records, bytes) = consumer.poll()?;
             positions[index].fetch_add(bytes, Relaxed);
@@ -220,20 +232,27 @@ impl Stream<'_> {
 pub(crate) struct Consumer {
     connection: Connection,
     topic: String,
-    positions: Vec<i64>,
+    /// Of each partition that is read, and where the next Fetch begins.
+    positions: BTreeMap<i32, i64>,
 }
 
 impl Consumer {
-    pub(crate) fn new(aim: Aim, topic: &str, partitions: i32) -> Result<Self> {
+    pub(crate) fn new(aim: Aim, topic: &str, partitions: impl IntoIterator<Item = i32>) -> Result<Self> {
         let connection = Connection::open(aim.address)?;
-        Ok(Self { connection, topic: topic.to_owned(), positions: vec![0; partitions as usize] })
+        let positions = partitions.into_iter().map(|partition| (partition, 0)).collect();
+        Ok(Self { connection, topic: topic.to_owned(), positions })
+    }
+
+    /// Where the next Fetch begins in each partition.
+    pub(crate) fn positions(&self) -> &BTreeMap<i32, i64> {
+        &self.positions
     }
 
     /// One Fetch; returns the records and bytes of the whole batches in it. Offsets must continue without a gap.
     pub(crate) fn poll(&mut self) -> Result<(u64, u64)> {
-        let partitions = self.positions.iter().enumerate().map(|(index, position)| {
+        let partitions = self.positions.iter().map(|(index, position)| {
             FetchPartition::default()
-                .with_partition(index as i32)
+                .with_partition(*index)
                 .with_current_leader_epoch(-1)
                 .with_last_fetched_epoch(-1)
                 .with_log_start_offset(-1)
@@ -260,7 +279,7 @@ impl Consumer {
             };
             let fetched = batch::count(set);
             let position =
-                self.positions.get_mut(partition.partition_index as usize).context("a partition nobody asked for")?;
+                self.positions.get_mut(&partition.partition_index).context("a partition nobody asked for")?;
             if let Some(first) = fetched.first_offset {
                 ensure!(first == *position, "offset {first} came where {position} was due");
                 *position = fetched.next_offset;
@@ -272,13 +291,13 @@ impl Consumer {
     }
 }
 
-/// Reads a whole topic of `records` records, again and again for at least `length`; fails when another number is there.
-pub(crate) fn read_all(aim: Aim, topic: &str, partitions: i32, records: u64, length: Duration) -> Result<Measured> {
+/// Reads partitions with `records` records in all, again and again for at least `length`; fails when another number is there.
+pub(crate) fn read_all(aim: Aim, topic: &str, partitions: &[i32], records: u64, length: Duration) -> Result<Measured> {
     let cpu = (cpu_seconds(aim.pid)?, cpu_seconds(std::process::id())?);
     let start = Instant::now();
     let mut measured = Measured::default();
     loop {
-        let mut consumer = Consumer::new(aim, topic, partitions)?;
+        let mut consumer = Consumer::new(aim, topic, partitions.iter().copied())?;
         let mut seen = 0;
         while seen < records {
             let (more, bytes) = consumer.poll()?;
@@ -304,20 +323,30 @@ pub(crate) struct Paced<'a> {
     pub(crate) connections: usize,
     /// Requests per second in all.
     pub(crate) rate: f64,
+    /// When the first is due.
+    start: Instant,
 }
 
-impl Paced<'_> {
+impl<'a> Paced<'a> {
+    /// Begins shortly, so that all connections are there.
+    pub(crate) fn new(prepared: &'a Prepared, connections: usize, rate: f64) -> Self {
+        Self { prepared, connections, rate, start: Instant::now() + Duration::from_millis(50) }
+    }
+
+    /// When a request should be sent.
+    pub(crate) fn due(&self, number: i32) -> Instant {
+        self.start + Duration::from_secs_f64(f64::from(number) / self.rate)
+    }
     /// Returns latencies in nanoseconds, what was measured, and the number of acknowledged records.
     pub(crate) fn run(&self, aim: Aim, window: Window) -> Result<(Histogram<u64>, Measured, u64)> {
         let counters = Counters::default();
         let warm = (window.warm_up.as_secs_f64() * self.rate) as i32;
         let total = warm + (window.length.as_secs_f64() * self.rate) as i32;
-        let start = Instant::now() + Duration::from_millis(50);
         let (latencies, measured) = thread::scope(|scope| {
             let threads: Vec<_> = (0..self.connections as i32)
                 .map(|i| {
                     let c = &counters;
-                    scope.spawn(move || c.guard(self.connection(aim, i, start, warm, total, c)))
+                    scope.spawn(move || c.guard(self.connection(aim, i, warm, total, c)))
                 })
                 .collect();
             let measured = counters.watch(aim.pid, window);
@@ -330,19 +359,10 @@ impl Paced<'_> {
         Ok((latencies, measured, counters.sent_records.load(Relaxed)))
     }
 
-    fn connection(
-        &self,
-        aim: Aim,
-        index: i32,
-        start: Instant,
-        warm: i32,
-        total: i32,
-        counters: &Counters,
-    ) -> Result<Histogram<u64>> {
+    fn connection(&self, aim: Aim, index: i32, warm: i32, total: i32, counters: &Counters) -> Result<Histogram<u64>> {
         let mut connection = Connection::open(aim.address)?;
         let mut writer = connection.writer()?;
         let turns = (index..total).step_by(self.connections);
-        let due = |n: i32| start + Duration::from_secs_f64(f64::from(n) / self.rate);
         thread::scope(|scope| {
             let sender_turns = turns.clone();
             let sender = scope.spawn(move || -> Result<()> {
@@ -352,7 +372,7 @@ impl Paced<'_> {
                     if counters.failed.load(Relaxed) {
                         break;
                     }
-                    thread::sleep(due(n).saturating_duration_since(Instant::now()));
+                    thread::sleep(self.due(n).saturating_duration_since(Instant::now()));
                     self.prepared.send(&mut writer, n as usize % self.prepared.destinations(), n)?;
                 }
                 Ok(())
@@ -363,7 +383,7 @@ impl Paced<'_> {
                     let answered = acknowledged(connection.receive()?)?;
                     ensure!(answered == n, "response {answered} came where {n} was due");
                     if n >= warm {
-                        latencies.record(Instant::now().saturating_duration_since(due(n)).as_nanos() as u64)?;
+                        latencies.record(Instant::now().saturating_duration_since(self.due(n)).as_nanos() as u64)?;
                     }
                     counters.sent_records.fetch_add(u64::from(self.prepared.batch.records), Relaxed);
                     counters.sent_bytes.fetch_add(self.prepared.batch.bytes.len() as u64, Relaxed);

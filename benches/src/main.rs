@@ -5,7 +5,9 @@
 //! what each row sends are described in docs/bench/README.md.
 
 mod batch;
+mod crowd;
 mod features;
+mod knee;
 mod limits;
 mod load;
 mod machine;
@@ -13,11 +15,13 @@ mod measure;
 mod metric;
 mod pipeline;
 mod process;
+mod reading;
 mod report;
 mod results;
 mod rows;
 mod server;
 mod share;
+mod standing;
 mod svg;
 mod transactions;
 mod wire;
@@ -37,16 +41,19 @@ use serde::Serialize;
 use crate::limits::Limits;
 use crate::load::Window;
 use crate::machine::Machine;
-use crate::measure::{Kept, Scale};
+use crate::measure::{Kept, Scale, Value};
+use crate::metric::Metric;
 use crate::report::SHEETS;
 use crate::results::{Line, Results, Samples};
-use crate::rows::Row;
+use crate::rows::{Row, Work};
 use crate::server::{INTERRUPTED, Kind, Places, Server, check_interrupted};
 
 /// krocket is started anew with an empty folder when deleted topics still hold this much.
 const KROCKET_DISK: u64 = 12 << 30;
-/// A run needs about this much room.
+/// A whole run needs about this much room.
 const ROOM: u64 = 20 << 30;
+/// A quick one, or some of its rows.
+const LITTLE_ROOM: u64 = 6 << 30;
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Only {
@@ -62,7 +69,8 @@ struct Options {
     /// Only the rows of krocket's features, beside RocketMQ: what they do and what they cost.
     #[arg(long)]
     features: bool,
-    /// Short windows, small counts and two rounds: about a quarter of an hour, to be taken with a grain of salt.
+    /// One row of each kind, short windows, small counts and two rounds: under five minutes, to be taken with a grain
+    /// of salt. The features only with --features.
     #[arg(long)]
     quick: bool,
     /// Only rows whose name matches, the features' among them.
@@ -74,6 +82,9 @@ struct Options {
     /// How often each row is measured [default: 5, with --quick 2]
     #[arg(long)]
     rounds: Option<usize>,
+    /// Size of the log that a server is killed with, GB.
+    #[arg(long, default_value_t = 10)]
+    log_gb: u64,
     /// Where the results go as JSON, one SVG per table and the features' features.json beside it
     /// [default for a whole run: docs/bench/results.json]
     #[arg(long, value_name = "FILE")]
@@ -116,8 +127,14 @@ fn main() -> ExitCode {
 /// The rows beside Kafka and those of the features that the options leave.
 fn chosen(options: &Options) -> (Vec<Row>, Vec<features::Row>) {
     let mut rows: Vec<Row> = rows::all().into_iter().filter(|row| options.rows.is_match(&row.name)).collect();
+    if options.quick && options.rows.as_str().is_empty() {
+        rows.retain(|row| row.quick);
+    }
     let mut features = features::rows(options.quick);
     features.retain(|row| options.rows.is_match(&row.name));
+    if options.quick && options.rows.as_str().is_empty() && !options.features && options.only != Some(Only::Rocketmq) {
+        features.clear();
+    }
     if options.features || options.only == Some(Only::Rocketmq) {
         rows.clear();
     }
@@ -180,7 +197,8 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
     let kinds = kinds(options, places)?;
     let space = rustix::fs::statvfs(&places.data)?;
     let free = space.f_bavail * space.f_frsize;
-    ensure!(free >= ROOM, "{} has {} GiB free, {} are needed", places.data.display(), free >> 30, ROOM >> 30);
+    let room = if options.quick || !options.rows.as_str().is_empty() { LITTLE_ROOM } else { ROOM };
+    ensure!(free >= room, "{} has {} GiB free, {} are needed", places.data.display(), free >> 30, room >> 30);
 
     let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 }).max(1);
     let seconds = |quick: f64, full: f64| Duration::from_secs_f64(if options.quick { quick } else { full });
@@ -188,6 +206,8 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
         window: Window { warm_up: seconds(0.5, 2.0), length: seconds(1.5, 5.0), max_bytes: 3 << 30 },
         read_bytes: if options.quick { 800_000_000 } else { 2_000_000_000 },
         share_bytes: if options.quick { 200_000_000 } else { 500_000_000 },
+        log_bytes: if options.quick { 1_000_000_000 } else { options.log_gb * 1_000_000_000 },
+        idle: seconds(2.0, 20.0),
     };
     let load_before = machine::load();
     if load_before > 1.0 {
@@ -199,7 +219,7 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
     say("measuring the machine and warming up");
     let limits = Limits::measure(&places.data, seconds(0.5, 1.5))?;
     for server in &servers {
-        measure::warm_up(server, seconds(6.0, 20.0))?;
+        measure::warm_up(server, places, seconds(6.0, 20.0))?;
     }
     let mut bench = Bench { rounds, scale, notes: Vec::new(), failures: Vec::new() };
     let steps = rows.len() * rounds * servers.len();
@@ -207,7 +227,7 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}")?);
     let mut samples = Vec::new();
     for row in rows {
-        samples.push(bench.row(row, &mut servers, &bar)?);
+        samples.push(bench.row(row, &mut servers, places, &bar)?);
     }
     bar.finish_and_clear();
     let limits = limits.best(Limits::measure(&places.data, seconds(0.5, 1.5))?);
@@ -258,7 +278,7 @@ struct Bench {
 
 impl Bench {
     /// All rounds of a row. A measurement that fails is reported and the run goes on, unless a server is gone.
-    fn row(&mut self, row: &Row, servers: &mut [Server], bar: &ProgressBar) -> Result<Samples> {
+    fn row(&mut self, row: &Row, servers: &mut [Server], places: &Places, bar: &ProgressBar) -> Result<Samples> {
         let mut samples = Samples::default();
         let mut kept: Vec<Kept> = servers.iter().map(|_| Kept::default()).collect();
         for server in servers.iter_mut() {
@@ -266,7 +286,11 @@ impl Bench {
                 server.renew()?;
             }
         }
-        for round in 0..self.rounds {
+        if let Work::Knee { acks } = row.work {
+            bar.set_message(format!("{}, looking for it", row.name));
+            self.knee(acks, servers, &mut kept, &mut samples)?;
+        }
+        for round in 0..if row.once() { 1 } else { self.rounds } {
             for (server, kept) in servers.iter().zip(&mut kept) {
                 check_interrupted()?;
                 bar.set_message(format!("{}, {}", row.name, server.label));
@@ -274,7 +298,7 @@ impl Bench {
                 if !row.runs_on(server.kind) {
                     continue;
                 }
-                match row.run(server, round, self.scale, kept) {
+                match row.run(server, places, round, self.scale, kept) {
                     Ok(outcome) => {
                         outcome.values.into_iter().for_each(|value| samples.add(value));
                         let note = outcome.note.map(|note| format!("{}: {note}", row.name));
@@ -296,6 +320,21 @@ impl Bench {
             }
         }
         Ok(samples)
+    }
+}
+
+impl Bench {
+    /// Half of the lower knee is what all servers get.
+    fn knee(&self, acks: i16, servers: &[Server], kept: &mut [Kept], samples: &mut Samples) -> Result<()> {
+        let mut lowest = f64::INFINITY;
+        for server in servers {
+            server.settle()?;
+            let value = knee::find(server, acks, self.scale.window.length)?;
+            lowest = lowest.min(value);
+            samples.add(Value { side: server.label.clone(), metric: Metric::Knee, value });
+        }
+        kept.iter_mut().for_each(|kept| kept.rate = Some(lowest / 2.0));
+        Ok(())
     }
 }
 

@@ -3,20 +3,22 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, ensure};
+use hdrhistogram::Histogram;
 
 use crate::batch::{self, Batch};
-use crate::load::{Measured, Paced, Stream, Window, prepared, read_all};
+use crate::knee;
+use crate::load::{Measured, Paced, Stream, Window, prepared};
 use crate::metric::Metric;
 use crate::pipeline::Pipeline;
 use crate::process;
 use crate::rows::{BATCH, Producing, Row, WIDE_PARTITIONS, WIDE_TOPICS, Work};
-use crate::server::{Kind, Server};
+use crate::server::{Kind, Places, Server};
 use crate::share::Sharing;
 use crate::transactions::Transactions;
 use crate::wire::{self, Connection};
 
 /// Partitions of a row's topic, unless the row says otherwise.
-const PARTITIONS: i32 = 6;
+pub(crate) const PARTITIONS: i32 = 6;
 
 /// How long and how much.
 #[derive(Clone, Copy)]
@@ -26,6 +28,10 @@ pub(crate) struct Scale {
     pub(crate) read_bytes: u64,
     /// Of the topic that share groups read.
     pub(crate) share_bytes: u64,
+    /// Of the log that a server is killed with.
+    pub(crate) log_bytes: u64,
+    /// How long a server is watched doing nothing.
+    pub(crate) idle: Duration,
 }
 
 /// One number of one side.
@@ -45,20 +51,22 @@ pub(crate) struct Outcome {
 /// What a row keeps on a server from one round to the next.
 #[derive(Default)]
 pub(crate) struct Kept {
-    topics: Vec<String>,
-    records: u64,
+    pub(crate) topics: Vec<String>,
+    pub(crate) records: u64,
+    /// Requests a second at which latencies are measured.
+    pub(crate) rate: Option<f64>,
 }
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
-fn new_batch(value: usize, bytes: usize) -> Batch {
+pub(crate) fn new_batch(value: usize, bytes: usize) -> Batch {
     batch::fill(value, bytes, now_ms())
 }
 
 /// Kafka flushes by topic; krocket by what the producer asks for.
-fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
+pub(crate) fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
     match (kind, acks) {
         (Kind::Krocket, _) => &[],
         (Kind::Kafka, -1) => &[("file.delete.delay.ms", "1000"), ("flush.messages", "1")],
@@ -67,7 +75,7 @@ fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
 }
 
 /// Throughput, CPU and memory of a window; the bytes are what the row is about.
-fn values(server: &Server, side: &str, measured: &Measured, records: f64, bytes: f64) -> Result<Vec<Value>> {
+pub(crate) fn values(server: &Server, side: &str, measured: &Measured, records: f64, bytes: f64) -> Result<Vec<Value>> {
     ensure!(records > 0.0, "nothing went through within {:.1} s", measured.seconds);
     let gigabytes = (measured.sent_bytes + measured.fetched_bytes) / 1e9;
     let value = |metric, value| Value { side: side.to_owned(), metric, value };
@@ -81,7 +89,7 @@ fn values(server: &Server, side: &str, measured: &Measured, records: f64, bytes:
 }
 
 /// Fails unless the topics hold exactly what was acknowledged.
-fn verify(connection: &mut Connection, topics: &[String], partitions: i32, acknowledged: u64) -> Result<()> {
+pub(crate) fn verify(connection: &mut Connection, topics: &[String], partitions: i32, acknowledged: u64) -> Result<()> {
     let mut held = 0;
     for topic in topics {
         held += wire::end_offsets(connection, topic, partitions)?.iter().sum::<i64>() as u64;
@@ -92,7 +100,14 @@ fn verify(connection: &mut Connection, topics: &[String], partitions: i32, ackno
 
 impl Row {
     /// Measures the row once.
-    pub(crate) fn run(&self, server: &Server, round: usize, scale: Scale, kept: &mut Kept) -> Result<Outcome> {
+    pub(crate) fn run(
+        &self,
+        server: &Server,
+        places: &Places,
+        round: usize,
+        scale: Scale,
+        kept: &mut Kept,
+    ) -> Result<Outcome> {
         server.settle()?;
         process::reset_peak(server.aim.pid);
         let topic = format!("bench-{}-{round}", self.slug());
@@ -114,8 +129,10 @@ impl Row {
                 Ok(outcome)
             }
             Work::Share { consumers, releases } => share(server, &topic, (consumers, releases), round, scale, kept),
-            Work::Read { cold } => read(server, &topic, cold, scale, kept),
+            Work::Read(reading) => reading.run(server, &topic, scale, kept),
             Work::Partitions => self.partitions(server, &topic, scale.window, kept),
+            Work::Knee { acks } => knee::run(server, &topic, acks, scale.window, kept),
+            Work::Standing(standing) => standing.run(server.kind, &server.label, places, scale),
         }
     }
 
@@ -155,7 +172,7 @@ impl Row {
                 transactions(server, Transactions { batch: &batch, topic, partitions, producers }, window)
             }
             Work::Pipeline => pipeline(server, topic, window),
-            Work::Read { .. } | Work::Share { .. } | Work::Partitions => unreachable!("not a stream"),
+            _ => unreachable!("not a stream"),
         }
     }
 
@@ -191,18 +208,26 @@ impl Row {
     }
 }
 
+/// Quantiles of latencies in nanoseconds as milliseconds.
+pub(crate) fn quantiles(side: &str, metrics: [Metric; 3], latencies: &Histogram<u64>) -> impl Iterator<Item = Value> {
+    metrics.into_iter().zip([0.5, 0.99, 0.999]).map(|(metric, quantile)| {
+        let value = latencies.value_at_quantile(quantile) as f64 / 1e6;
+        Value { side: side.to_owned(), metric, value }
+    })
+}
+
+/// Of the time until a request is answered.
+pub(crate) const PUBLISH: [Metric; 3] = [Metric::P50, Metric::P99, Metric::P999];
+
 fn latency(server: &Server, topics: &[String], acks: i16, rate: f64, window: Window) -> Result<(Outcome, u64)> {
     let prepared = prepared(new_batch(1000, 1), acks, topics, PARTITIONS)?;
-    let (latencies, m, acknowledged) = Paced { prepared: &prepared, connections: 4, rate }.run(server.aim, window)?;
+    let (latencies, m, acknowledged) = Paced::new(&prepared, 4, rate).run(server.aim, window)?;
     let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
     let achieved = m.sent_records / m.seconds;
     let note = (achieved < rate * 0.95).then(|| format!("{}: only {achieved:.0} of {rate}/s", server.label));
     // At a fixed rate the throughput is no result; CPU and memory are.
     values.retain(|v| !v.metric.higher_is_better());
-    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
-        let value = latencies.value_at_quantile(quantile) as f64 / 1e6;
-        values.push(Value { side: server.label.clone(), metric, value });
-    }
+    values.extend(quantiles(&server.label, PUBLISH, &latencies));
     Ok((Outcome { values, note }, acknowledged))
 }
 
@@ -210,11 +235,9 @@ fn transactions(server: &Server, load: Transactions<'_>, window: Window) -> Resu
     let (latencies, m, committed) = load.run(server.aim, window)?;
     let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
     let of_one = f64::from(load.batch.records) * f64::from(load.partitions);
-    let mut add = |metric, value| values.push(Value { side: server.label.clone(), metric, value });
-    add(Metric::TransactionsPerSecond, m.sent_records / of_one / m.seconds);
-    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
-        add(metric, latencies.value_at_quantile(quantile) as f64 / 1e6);
-    }
+    let value = m.sent_records / of_one / m.seconds;
+    values.push(Value { side: server.label.clone(), metric: Metric::TransactionsPerSecond, value });
+    values.extend(quantiles(&server.label, PUBLISH, &latencies));
     Ok((Outcome { values, note: None }, committed))
 }
 
@@ -222,11 +245,9 @@ fn pipeline(server: &Server, topic: &str, window: Window) -> Result<(Outcome, u6
     let batch = new_batch(100, 1);
     let (latencies, m) = Pipeline { batch: &batch, topic }.run(server.aim, window)?;
     let mut values = values(server, &server.label, &m, m.sent_records, m.sent_bytes)?;
-    let mut add = |metric, value| values.push(Value { side: server.label.clone(), metric, value });
-    add(Metric::TransactionsPerSecond, m.sent_records / m.seconds);
-    for (metric, quantile) in [(Metric::P50, 0.5), (Metric::P99, 0.99), (Metric::P999, 0.999)] {
-        add(metric, latencies.value_at_quantile(quantile) as f64 / 1e6);
-    }
+    let value = m.sent_records / m.seconds;
+    values.push(Value { side: server.label.clone(), metric: Metric::TransactionsPerSecond, value });
+    values.extend(quantiles(&server.label, PUBLISH, &latencies));
     Ok((Outcome { values, note: None }, 0))
 }
 
@@ -258,42 +279,14 @@ fn share(
     Ok(Outcome { values: values(server, &server.label, &m, m.fetched_records, m.fetched_bytes)?, note: None })
 }
 
-fn read(server: &Server, topic: &str, cold: bool, scale: Scale, kept: &mut Kept) -> Result<Outcome> {
-    let mut admin = Connection::open(server.aim.address)?;
-    if kept.topics.is_empty() {
-        let topics = [topic.to_owned()];
-        wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, 1))?;
-        let prepared = prepared(new_batch(1000, BATCH), 1, &topics, PARTITIONS)?;
-        let fill = Stream::new(&prepared, 4);
-        let long = Duration::from_secs(60);
-        let window = Window { warm_up: Duration::ZERO, length: long, max_bytes: scale.read_bytes };
-        kept.records = fill.run(server.aim, window)?.1;
-        verify(&mut admin, &topics, PARTITIONS, kept.records)?;
-        kept.topics = topics.into();
-    }
-    if cold {
-        server.drop_cache()?;
-    }
-    process::reset_peak(server.aim.pid);
-    let before = process::storage_read(server.aim.pid);
-    // What was read once is no longer cold.
-    let length = if cold { Duration::ZERO } else { scale.window.length };
-    let m = read_all(server.aim, &kept.topics[0], PARTITIONS, kept.records, length)?;
-    let from_disk = match (before, process::storage_read(server.aim.pid)) {
-        (Some(before), Some(after)) => (after - before) as f64 / m.fetched_bytes,
-        _ => 0.0,
-    };
-    let note = (cold && from_disk < 0.8)
-        .then(|| format!("{}: warm, only {:.0} % came from disk", server.label, from_disk * 100.0));
-    Ok(Outcome { values: values(server, &server.label, &m, m.fetched_records, m.fetched_bytes)?, note })
-}
-
 /// Lets a server get going before anything counts, a JIT compiler above all.
-pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
+pub(crate) fn warm_up(server: &Server, places: &Places, length: Duration) -> Result<()> {
     let scale = |length| Scale {
         window: Window { warm_up: Duration::ZERO, length, max_bytes: 2 << 30 },
         read_bytes: 0,
         share_bytes: 0,
+        log_bytes: 0,
+        idle: Duration::ZERO,
     };
     let works = [
         Work::Produce(Producing::new(1, 100, 16)),
@@ -303,7 +296,7 @@ pub(crate) fn warm_up(server: &Server, length: Duration) -> Result<()> {
     ];
     for (i, work) in works.into_iter().enumerate() {
         let row = Row::new(format!("warm up {i}"), work);
-        row.run(server, 0, scale(length / works.len() as u32), &mut Kept::default())?;
+        row.run(server, places, 0, scale(length / works.len() as u32), &mut Kept::default())?;
     }
     Ok(())
 }

@@ -1,5 +1,10 @@
 //! What is measured, and the raw limits it is held against.
 
+use self::Metric::{
+    CpuPerGigabyte, EndToEndP50, EndToEndP99, EndToEndP999, GeneratorCpuPerGigabyte, IdleCpu, KibibytesPerConnection,
+    Knee, MegabytesPerSecond, P50, P99, P999, PeakMebibytes, RecordsPerSecond, RestMebibytes, Start, StartToProduce,
+    TopicsPerSecond, TransactionsPerSecond,
+};
 use crate::limits::Limits;
 
 /// What one row measures; the unit is part of it.
@@ -17,52 +22,72 @@ pub(crate) enum Metric {
     P50,
     P99,
     P999,
+    /// From the intended send time until a consumer has it.
+    EndToEndP50,
+    EndToEndP99,
+    EndToEndP999,
     TopicsPerSecond,
     TransactionsPerSecond,
+    /// Most requests a second that were still answered in time.
+    Knee,
+    /// From the start of the process until it answers.
+    Start,
+    /// Until a record is acknowledged, too.
+    StartToProduce,
+    /// Of one core, with nothing to do.
+    IdleCpu,
+    /// Resident memory with nothing to do.
+    RestMebibytes,
+    /// Memory per idle connection.
+    KibibytesPerConnection,
 }
 
 impl Metric {
     pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::MegabytesPerSecond => "MB/s",
-            Self::RecordsPerSecond => "records/s",
-            Self::CpuPerGigabyte | Self::GeneratorCpuPerGigabyte => "s/GB",
-            Self::PeakMebibytes => "MiB",
-            Self::P50 | Self::P99 | Self::P999 => "ms",
-            Self::TopicsPerSecond => "topics/s",
-            Self::TransactionsPerSecond => "transactions/s",
-        }
-    }
-
-    pub(crate) fn higher_is_better(self) -> bool {
-        matches!(
-            self,
-            Self::MegabytesPerSecond | Self::RecordsPerSecond | Self::TopicsPerSecond | Self::TransactionsPerSecond
-        )
+        self.description().1
     }
 
     pub(crate) fn name(self) -> &'static str {
+        self.description().0
+    }
+
+    pub(crate) fn higher_is_better(self) -> bool {
+        matches!(self, MegabytesPerSecond | RecordsPerSecond | TopicsPerSecond | TransactionsPerSecond | Knee)
+    }
+
+    fn description(self) -> (&'static str, &'static str) {
         match self {
-            Self::MegabytesPerSecond => "throughput",
-            Self::RecordsPerSecond => "records",
-            Self::CpuPerGigabyte => "server CPU",
-            Self::GeneratorCpuPerGigabyte => "generator CPU",
-            Self::PeakMebibytes => "peak memory",
-            Self::P50 => "p50",
-            Self::P99 => "p99",
-            Self::P999 => "p99.9",
-            Self::TopicsPerSecond => "creation",
-            Self::TransactionsPerSecond => "transactions",
+            MegabytesPerSecond => ("throughput", "MB/s"),
+            RecordsPerSecond => ("records", "records/s"),
+            CpuPerGigabyte => ("server CPU", "s/GB"),
+            GeneratorCpuPerGigabyte => ("generator CPU", "s/GB"),
+            PeakMebibytes => ("peak memory", "MiB"),
+            P50 => ("p50", "ms"),
+            P99 => ("p99", "ms"),
+            P999 => ("p99.9", "ms"),
+            EndToEndP50 => ("end to end p50", "ms"),
+            EndToEndP99 => ("end to end p99", "ms"),
+            EndToEndP999 => ("end to end p99.9", "ms"),
+            TopicsPerSecond => ("creation", "topics/s"),
+            TransactionsPerSecond => ("transactions", "transactions/s"),
+            Knee => ("knee", "requests/s"),
+            Start => ("first answer", "s"),
+            StartToProduce => ("first record acknowledged", "s"),
+            IdleCpu => ("idle CPU", "% of a core"),
+            RestMebibytes => ("memory at rest", "MiB"),
+            KibibytesPerConnection => ("memory per connection", "KiB"),
         }
     }
 }
 
-/// A raw limit that bounds a row's throughput.
+/// A raw limit that bounds a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Limit {
     DiskSyncWrite,
     DiskRead,
     LoopbackTcp,
+    Fdatasync,
+    RoundTrip,
 }
 
 impl Limit {
@@ -71,14 +96,27 @@ impl Limit {
             Self::DiskSyncWrite => "disk write + fdatasync",
             Self::DiskRead => "disk read",
             Self::LoopbackTcp => "loopback TCP",
+            Self::Fdatasync => "fdatasync of 4 KiB",
+            Self::RoundTrip => "loopback round trip",
         }
     }
 
-    pub(crate) fn of(self, limits: &Limits) -> f64 {
+    /// What it bounds.
+    pub(crate) fn metric(self) -> Metric {
         match self {
-            Self::DiskSyncWrite => limits.disk_sync_write_mb_s,
-            Self::DiskRead => limits.disk_read_mb_s,
-            Self::LoopbackTcp => limits.loopback_tcp_mb_s,
+            Self::DiskSyncWrite | Self::DiskRead | Self::LoopbackTcp => MegabytesPerSecond,
+            Self::Fdatasync | Self::RoundTrip => P50,
+        }
+    }
+
+    /// The part of it that a value of its metric reaches.
+    pub(crate) fn share(self, value: f64, limits: &Limits) -> f64 {
+        match self {
+            Self::DiskSyncWrite => value / limits.disk_sync_write_mb_s,
+            Self::DiskRead => value / limits.disk_read_mb_s,
+            Self::LoopbackTcp => value / limits.loopback_tcp_mb_s,
+            Self::Fdatasync => limits.fdatasync_p50_us / 1e3 / value,
+            Self::RoundTrip => limits.round_trip_p50_us / 1e3 / value,
         }
     }
 }

@@ -33,6 +33,21 @@ pub(crate) fn anonymous_memory(pid: u32) -> Result<f64> {
     size(pid, "RssAnon")
 }
 
+/// Resident memory now in bytes (VmRSS).
+pub(crate) fn resident_memory(pid: u32) -> Result<f64> {
+    size(pid, "VmRSS")
+}
+
+/// Seconds since the process was started.
+pub(crate) fn age(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("process {pid} is gone"))?;
+    let rest = stat.rsplit_once(')').context("unexpected /proc/PID/stat")?.1;
+    let started: f64 = rest.split_whitespace().nth(19).context("short /proc/PID/stat")?.parse()?;
+    let uptime = fs::read_to_string("/proc/uptime")?;
+    let now: f64 = uptime.split_whitespace().next().context("empty /proc/uptime")?.parse()?;
+    Ok(now - started / rustix::param::clock_ticks_per_second() as f64)
+}
+
 /// Lets the peak start again from now; false where the kernel doesn't allow it.
 pub(crate) fn reset_peak(pid: u32) -> bool {
     fs::write(format!("/proc/{pid}/clear_refs"), "5").is_ok()

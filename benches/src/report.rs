@@ -25,6 +25,16 @@ pub(crate) const SHEETS: &[Sheet] = &[
     Sheet { title: "Server CPU per GB", file: "cpu", metrics: &[Metric::CpuPerGigabyte] },
     Sheet { title: "Peak resident memory", file: "memory", metrics: &[Metric::PeakMebibytes] },
     Sheet { title: "Transactions", file: "transactions", metrics: &[Metric::TransactionsPerSecond] },
+    Sheet {
+        title: "End-to-end latency from the intended send time",
+        file: "end-to-end",
+        metrics: &[Metric::EndToEndP50, Metric::EndToEndP99, Metric::EndToEndP999],
+    },
+    Sheet { title: "Requests a second that are sustained", file: "knee", metrics: &[Metric::Knee] },
+    Sheet { title: "Start", file: "start", metrics: &[Metric::Start, Metric::StartToProduce] },
+    Sheet { title: "CPU when idle", file: "idle-cpu", metrics: &[Metric::IdleCpu] },
+    Sheet { title: "Memory when idle", file: "idle-memory", metrics: &[Metric::RestMebibytes] },
+    Sheet { title: "Memory per idle connection", file: "connections", metrics: &[Metric::KibibytesPerConnection] },
     Sheet { title: "Topic creation", file: "creation", metrics: &[Metric::TopicsPerSecond] },
 ];
 
@@ -118,12 +128,13 @@ pub(crate) fn text(results: &Results) -> String {
     let mut out = format!("\n{}\n", results.machine.line());
     let l = &results.limits;
     out += &format!(
-        "limits: disk write + fdatasync {} MB/s, disk read {} MB/s, fdatasync of 4 KiB p50 {} µs p99 {} µs, loopback TCP {} MB/s, memcpy {} MB/s\n",
+        "limits: disk write + fdatasync {} MB/s, disk read {} MB/s, fdatasync of 4 KiB p50 {} µs p99 {} µs, loopback TCP {} MB/s, round trip {} µs, memcpy {} MB/s\n",
         number(l.disk_sync_write_mb_s),
         number(l.disk_read_mb_s),
         number(l.fdatasync_p50_us),
         number(l.fdatasync_p99_us),
         number(l.loopback_tcp_mb_s),
+        number(l.round_trip_p50_us),
         number(l.memcpy_mb_s),
     );
     out += "acks=1: written to the OS on both sides. acks=all: krocket's fdatasync beside Kafka's flush.messages=1.\n";

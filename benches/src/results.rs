@@ -93,13 +93,13 @@ impl Samples {
     }
 
     fn line(&self, row: &Row, metric: Metric, order: &[String], limits: &Limits) -> Line {
-        let limit = row.limit().filter(|_| metric == Metric::MegabytesPerSecond);
+        let limit = row.limits().into_iter().find(|limit| limit.metric() == metric);
         let sides: Vec<Side> = order
             .iter()
             .filter_map(|label| {
                 let (_, _, samples) = self.0.iter().find(|(m, side, _)| *m == metric && side == label)?;
                 let spread = Spread::of(samples)?;
-                let share_of_limit = limit.map(|limit| spread.median / limit.of(limits));
+                let share_of_limit = limit.map(|limit| limit.share(spread.median, limits));
                 Some(Side { label: label.clone(), spread, samples: samples.clone(), share_of_limit })
             })
             .collect();

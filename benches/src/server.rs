@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ use crate::wire;
 
 /// Set when the run is to end early; checked between measurements.
 pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Servers so far: several of a kind may run at a time.
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,7 +66,8 @@ impl Server {
 
     /// krocket with a configuration.
     pub(crate) fn start_with(kind: Kind, places: &Places, config: &str) -> Result<Self> {
-        let folder = places.data.join(format!("{kind:?}-{}", std::process::id()).to_lowercase());
+        let number = STARTED.fetch_add(1, SeqCst);
+        let folder = places.data.join(format!("{kind:?}-{}-{number}", std::process::id()).to_lowercase());
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let mut server = Self {
@@ -110,7 +114,7 @@ impl Server {
                 bail!("krocket ended with {status}: {}", fs::read_to_string(&log_path)?.trim());
             }
             ensure!(Instant::now() < deadline, "krocket does not answer on {address}; see {}", log_path.display());
-            thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
@@ -133,15 +137,22 @@ impl Server {
         self.start_krocket()
     }
 
-    /// Kills krocket and starts it again on the same data; the time until it answers.
+    /// Kills the server and starts it again on the same data; the time until it answers.
     pub(crate) fn crash(&mut self) -> Result<Duration> {
-        ensure!(self.kind == Kind::Krocket, "only krocket is killed");
         if let Some(mut child) = self.child.take() {
             child.kill()?;
             child.wait()?;
+        } else if let Some(pid) = Pid::from_raw(self.aim.pid as i32) {
+            kill_process(pid, Signal::KILL)?;
+            while Path::new("/proc").join(self.aim.pid.to_string()).exists() {
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         let started = Instant::now();
-        self.start_krocket()?;
+        match self.kind {
+            Kind::Krocket => self.start_krocket()?,
+            Kind::Kafka => self.start_kafka()?,
+        }
         Ok(started.elapsed())
     }
 
