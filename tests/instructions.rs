@@ -16,8 +16,8 @@ use load::Load;
 
 /// The difference of two numbers of them is what counts: starting costs more than all of them.
 const BATCHES: usize = 1500;
-/// Instructions for one batch of 16 KB that is produced and fetched.
-const BOUND: u64 = 160_000;
+/// Instructions for one batch of 16 KB that is produced and fetched. Measured: 89,000, several per cent up or down.
+const BOUND: u64 = 120_000;
 /// valgrind is slow, and so may be the machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 

@@ -14,8 +14,12 @@ use crate::Limits;
 use crate::budget::{Budget, FIRST_BYTES, Reservation};
 use crate::stream::Source;
 
-/// What one read may bring beyond the frame that is being read: several of a producer's requests in flight.
-const READ_AHEAD: usize = 64 << 10;
+/// What one read may bring beyond the frame that is being read.
+const READ_AHEAD: usize = 32 << 10;
+/// The same when the last read brought [`READ_AHEAD`]: several of a producer's requests are in flight.
+const READ_MORE: usize = 64 << 10;
+/// Most bytes of a TLS record.
+const TLS_RECORD: usize = 16 << 10;
 /// Frames from this length on share a buffer that is mostly full: what is kept of one keeps the buffer.
 const SHARED: usize = 8 << 10;
 /// What a frame must gain within [`Limits::receive_timeout`]; a byte now and then does not keep a connection.
@@ -54,7 +58,7 @@ pub(crate) struct Reader {
     limits: Arc<Limits>,
     budget: Arc<Budget>,
     ahead: BytesMut,
-    /// The last read filled more than half of what it might have.
+    /// The last read brought [`READ_AHEAD`] or more, and so at least half of what it might have.
     full: bool,
     /// The largest frame.
     most: usize,
@@ -121,6 +125,7 @@ impl Reader {
     async fn length(&mut self) -> Result<Option<usize>, ReadError> {
         let mut deadline = None;
         while self.ahead.len() < 4 {
+            let most = if self.full { READ_MORE } else { READ_AHEAD };
             if self.ahead.is_empty() {
                 // Nothing of it is held while the client is silent.
                 self.ahead = BytesMut::new();
@@ -131,11 +136,12 @@ impl Reader {
             let read = match &mut self.stream {
                 Source::Plain(stream) => {
                     within(deadline, stream.readable()).await??;
-                    self.ahead.reserve(READ_AHEAD);
+                    self.ahead.reserve(most);
                     stream.try_read_buf(&mut self.ahead)
                 }
                 Source::Tls(stream) => {
-                    self.ahead.reserve(READ_AHEAD);
+                    // A record holds no more, and this is held while the client is silent.
+                    self.ahead.reserve(TLS_RECORD);
                     let read = within(deadline, stream.read_buf(&mut self.ahead)).await?;
                     // Many clients leave without TLS's good-bye; between requests nothing is lost by that.
                     read.or_else(|error| if error.kind() == io::ErrorKind::UnexpectedEof { Ok(0) } else { Err(error) })
@@ -144,7 +150,7 @@ impl Reader {
             match read {
                 Ok(0) if self.ahead.is_empty() => return Ok(None),
                 Ok(0) => return Err(ReadError::Truncated { received: self.ahead.len() }),
-                Ok(_) => self.full = self.ahead.len() > READ_AHEAD / 2,
+                Ok(_) => self.full = self.ahead.len() >= READ_AHEAD,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
