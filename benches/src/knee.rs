@@ -18,6 +18,8 @@ use crate::wire::{self, Connection};
 const CONNECTIONS: usize = 4;
 /// Part of a rate that has to be reached for it to count.
 const SUSTAINED: f64 = 0.95;
+/// What half of the requests may take, ms: beyond that they queue, and a longer window would not reach the rate.
+const PROMPT_MS: u64 = 20;
 /// More is beyond what the load generator sends.
 const FASTEST: f64 = 1_000_000.0;
 const END_TO_END: [Metric; 3] = [Metric::EndToEndP50, Metric::EndToEndP99, Metric::EndToEndP999];
@@ -31,8 +33,10 @@ pub(crate) fn find(server: &Server, acks: i16, length: Duration) -> Result<f64> 
         check_interrupted()?;
         with_topic(server, "bench-knee", acks, |topics| {
             let prepared = prepared(new_batch(1000, 1), acks, topics, CONNECTIONS as i32)?;
-            let (_, measured, acknowledged) = Paced::new(&prepared, CONNECTIONS, rate).run(server.aim, window)?;
-            Ok((measured.sent_records / measured.seconds >= rate * SUSTAINED, acknowledged))
+            let (latencies, measured, acknowledged) =
+                Paced::new(&prepared, CONNECTIONS, rate).run(server.aim, window)?;
+            let prompt = latencies.value_at_quantile(0.5) <= PROMPT_MS * 1_000_000;
+            Ok((prompt && measured.sent_records / measured.seconds >= rate * SUSTAINED, acknowledged))
         })
     };
     let (mut low, mut high) = (0.0, 500.0);
