@@ -103,6 +103,10 @@ var scenes = map[string]struct{ fires, rests []string }{
 		[]string{`krocket_tls_certificate_expiry_timestamp_seconds{LABELS,listener="clients"} 1000000x70`},
 		[]string{`krocket_tls_certificate_expiry_timestamp_seconds{LABELS,listener="clients"} 2000000x70`},
 	},
+	"KrocketClientsThrottled": {
+		[]string{`krocket_quota_throttle_seconds_total{LABELS,quota="producer_byte_rate"} 0+60x70`},
+		[]string{`krocket_quota_throttle_seconds_total{LABELS,quota="producer_byte_rate"} 0+6x70`, `krocket_quota_throttle_seconds_total{LABELS,quota="consumer_byte_rate"} 0x50 0+60x5 300x20`},
+	},
 	"KrocketPanics": {
 		[]string{`krocket_handler_panics_total{LABELS} 0x58 1x5`},
 		[]string{`krocket_handler_panics_total{LABELS} 1x70`},
