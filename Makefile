@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-clients test-security test-chart docs-examples frameworks torture stress fuzz bench lint fmt
+.PHONY: help setup build run test test-clients test-security test-chart docs-examples frameworks torture stress fuzz bench lint fmt deny deny-advisories
 
 export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
 export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
@@ -61,3 +61,17 @@ lint: setup ## rustfmt and clippy, warnings are errors
 
 fmt: ## format the code
 	cargo fmt --all
+
+# Not in .ci/run: building cargo-deny takes longer than all it asks. tests/dependencies.rs is there instead.
+DENY_VERSION := 0.20.2
+DENY := $(or $(KROCKET_CACHE),$(HOME)/.cache/krocket)/tools/cargo-deny-$(DENY_VERSION)
+
+$(DENY)/bin/cargo-deny:
+	CARGO_TARGET_DIR="$(DENY)/target" cargo install --locked --debug --root "$(DENY)" --version $(DENY_VERSION) cargo-deny
+	rm -rf "$(DENY)/target"
+
+deny: $(DENY)/bin/cargo-deny ## licences, bans and sources of all dependencies by cargo-deny, which is installed the first time
+	"$(DENY)/bin/cargo-deny" --offline check licenses bans sources
+
+deny-advisories: $(DENY)/bin/cargo-deny ## known vulnerabilities in dependencies; fetches the RustSec database
+	"$(DENY)/bin/cargo-deny" check advisories
