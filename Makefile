@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test test-clients test-security test-chart docs-examples frameworks torture stress fuzz bench lint fmt deny deny-advisories
+.PHONY: help setup build run test test-clients test-security test-chart docs-examples frameworks torture soak stress fuzz bench lint fmt deny deny-advisories
 
 export CARGO_TARGET_DIR ?= $(or $(KROCKET_TARGET),$(HOME)/.cache/krocket-target)
 export KROCKET_BIN := $(CARGO_TARGET_DIR)/release/krocket
@@ -42,9 +42,12 @@ docs-examples: build ## every example of the READMEs, as printed; EXAMPLES="--on
 frameworks: build ## Kafka Streams, Connect, Flink and Spring Kafka; FRAMEWORKS="--only streams" narrows it
 	tests/clients/frameworks/run $(FRAMEWORKS)
 
-torture: setup ## kill -9 and pauses under load, 200 rounds; ROUNDS=50 and SEED=7 change that
-	KROCKET_CRASH_ROUNDS=$(or $(ROUNDS),200) $(if $(SEED),KROCKET_CRASH_SEED=$(SEED)) \
-	  cargo test $(CARGO_FLAGS) --test crash --test exactly_once --test promises --test share_crash -- --nocapture
+torture: setup ## power cuts, kill -9, failing disks, clocks, load, fuzzing, for hours: docs/reliability.md; ROUNDS=50 SEEDS=100 MINUTES=5 SEED=7 ONLY=disk,time
+	@ROUNDS=$(ROUNDS) SEEDS=$(SEEDS) MINUTES=$(MINUTES) SEED=$(SEED) ONLY=$(ONLY) scripts/torture
+
+soak: setup ## 70 % of the knee with every feature for MINUTES=60: docs/soak.svg
+	KROCKET_SOAK_MINUTES=$(or $(MINUTES),60) KROCKET_SOAK_OUT=$(CURDIR)/docs \
+	  cargo test $(CARGO_FLAGS) --test soak -- --nocapture
 
 stress: setup ## groups of 1000 members on 1000 partitions; MEMBERS=300 changes that
 	KROCKET_STRESS_MEMBERS=$(or $(MEMBERS),1000) cargo test $(CARGO_FLAGS) --test groups -- --nocapture --test-threads=1

@@ -49,6 +49,15 @@ impl Server {
 
     /// Starts with a configuration whose rules may change while krocket runs.
     pub async fn start_following(current: Arc<Current>, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
+        Server::start_tuned(current, loggers, |_| {}).await
+    }
+
+    /// Starts with settings changed that no configuration has: the file system and the clock.
+    pub async fn start_tuned(
+        current: Arc<Current>,
+        loggers: Option<Arc<dyn Loggers>>,
+        tune: impl FnOnce(&mut Settings),
+    ) -> Result<Server, Failure> {
         let config = &*current.config();
         let doors = Doors::open(config)?;
         let bound = bind(config).await?;
@@ -70,7 +79,9 @@ impl Server {
             stop_http.clone(),
         ));
 
-        let broker = open(config, settings::broker(config, &ports, loggers)).await?;
+        let mut settings = settings::broker(config, &ports, loggers);
+        tune(&mut settings);
+        let broker = open(config, settings).await?;
         let _ = opened.set(broker.clone());
         let quotas = Arc::new(Enforcer::new(broker.quotas(), broker.configs.broker().quota_windows));
         let (capacity, grace) = (Capacity::from(settings::limits(config)), config.server.shutdown_grace);

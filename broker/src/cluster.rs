@@ -16,6 +16,7 @@ pub(crate) fn id(log: &Log, wanted: Option<Uuid>) -> Result<String, StorageError
         let id = Uuid::from_slice(&bytes).map_err(|_| StorageError {
             message: format!("the stored cluster id has {} bytes instead of 16", bytes.len()),
             passing: false,
+            damaged: false,
         })?;
         if wanted.is_some_and(|wanted| wanted != id) {
             tracing::warn!(id = encode(id), "the data folder keeps its own cluster id, not the configured one");

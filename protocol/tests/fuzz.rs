@@ -2,9 +2,11 @@
 //!
 //! `KROCKET_FUZZ_SECONDS=60` mutates for that long per function, from a seed that is printed; `KROCKET_FUZZ_SEED` sets it.
 //! `KROCKET_FUZZ_CORPUS=folder` only writes the valid inputs there, for libFuzzer to start from.
-//! Inputs that once broke something lie in fuzz/crashers and are replayed first.
+//! Inputs that once broke something lie in fuzz/crashers, what libFuzzer found worth keeping in fuzz/corpus: both are replayed
+//! first.
 #![allow(clippy::print_stdout)]
 
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -14,14 +16,16 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 #[allow(unreachable_pub)]
+#[path = "../../fuzz/src/mutate.rs"]
+mod mutate;
+#[allow(unreachable_pub)]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
+use mutate::mutate;
+
 /// Executions of the quick form.
 const QUICK: u64 = 150_000;
-/// Numbers that lengths go wrong at.
-const INTERESTING: [u32; 10] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
-
 fn requests(rng: &mut StdRng) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for (index, row) in api::TABLE.iter().enumerate() {
@@ -59,28 +63,13 @@ fn batches(_: &mut StdRng) -> Vec<Vec<u8>> {
         .into()
 }
 
-fn mutate(input: &mut Vec<u8>, rng: &mut StdRng) {
-    for _ in 0..rng.random_range(1..5) {
-        let at = rng.random_range(0..=input.len());
-        let len = rng.random_range(0..=(input.len() - at).min(16));
-        let number = INTERESTING[rng.random_range(0..INTERESTING.len())];
-        match rng.random_range(0..7) {
-            0 => input.truncate(at),
-            1 => input.extend_from_within(at..at + len),
-            2 => drop(input.drain(at..at + len)),
-            3 => drop(input.splice(at..at + len, number.to_be_bytes())),
-            4 => input.insert(at, number as u8),
-            5 if at < input.len() => input[at] = rng.random(),
-            _ if at < input.len() => input[at] ^= 1 << rng.random_range(0..8),
-            _ => {}
-        }
-    }
-}
-
 fn run(name: &str, target: fn(&[u8]), seeds: fn(&mut StdRng) -> Vec<Vec<u8>>) {
-    let crashers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/crashers").join(name);
-    for file in crashers.read_dir().into_iter().flatten() {
-        target(&std::fs::read(file.expect("entry").path()).expect("a crasher"));
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let crashers = fuzz.join("crashers").join(name);
+    let mut replayed = 0;
+    for file in [&crashers, &fuzz.join("corpus").join(name)].into_iter().flat_map(|it| it.read_dir()).flatten() {
+        target(&std::fs::read(file.expect("entry").path()).expect("an input"));
+        replayed += 1;
     }
     let seconds = std::env::var("KROCKET_FUZZ_SECONDS").ok().map(|text| text.parse().expect("seconds"));
     let seed = match std::env::var("KROCKET_FUZZ_SEED") {
@@ -114,7 +103,16 @@ fn run(name: &str, target: fn(&[u8]), seeds: fn(&mut StdRng) -> Vec<Vec<u8>>) {
         }
         executions += 1;
     }
-    println!("{name}: {executions} executions in {:.1} s", start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    println!("{name}: {replayed} inputs replayed, {executions} executions in {seconds:.1} s");
+    if let Some(lines) = std::env::var_os("KROCKET_TORTURE_LINES") {
+        let case = format!("{name}: mutations of {} valid inputs", seeds.len());
+        let line = format!(
+            r#"{{"group":"Input","case":"{case}","count":{executions},"result":"no panic, no promise broken","seconds":{seconds:.1},"seed":{seed}}}"#
+        );
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(lines).expect("the file of lines");
+        writeln!(file, "{line}").expect("it can be written");
+    }
 }
 
 #[test]

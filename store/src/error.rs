@@ -104,6 +104,16 @@ pub enum ReadError {
     /// The cleaner moved them: read the index row again and retry.
     #[error("file {0} was cleaned away")]
     Gone(u32),
+    /// What is on disk is not what was written there.
+    #[error("{} is damaged at {offset}: {reason}", path.display())]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where the batch begins in it.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// The operating system refused.
     #[error("read segment {file}: {source}")]
     Io {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::op::Position;
+use crate::op::{Location, Position};
 
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 48;
@@ -82,8 +82,13 @@ struct State {
     /// What readers may ask for: during a cleaning, both the old and the new.
     by_id: HashMap<u32, Segment>,
     open: HashMap<u32, Arc<File>>,
+    /// Large batches that were read and found sound: a bit for each [`SOUND_STEP`] in which one begins.
+    sound: HashMap<u32, Vec<u64>>,
     next_id: u32,
 }
+
+/// No two batches of this length or more begin in the same step.
+pub(crate) const SOUND_STEP: u32 = 8 << 10;
 
 impl Segments {
     pub(crate) fn new(dir: PathBuf, segments: impl IntoIterator<Item = Segment>, next_id: u32) -> Self {
@@ -134,6 +139,7 @@ impl Segments {
             }
             state.by_id.remove(&segment.id);
             state.open.remove(&segment.id);
+            state.sound.remove(&segment.id);
         }
         state.by_base.insert(new.base, new);
     }
@@ -143,6 +149,28 @@ impl Segments {
         let mut state = self.state.write();
         state.by_id.remove(&id);
         state.open.remove(&id);
+        state.sound.remove(&id);
+    }
+
+    /// True when the large batch there was found sound before.
+    pub(crate) fn is_sound(&self, location: Location) -> bool {
+        let (word, bit) = sound_bit(location);
+        let state = self.state.read();
+        state.sound.get(&location.file).and_then(|bits| bits.get(word)).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// Remembers that the large batch there is sound.
+    pub(crate) fn set_sound(&self, location: Location) {
+        let (word, bit) = sound_bit(location);
+        let mut state = self.state.write();
+        if !state.by_id.contains_key(&location.file) {
+            return;
+        }
+        let bits = state.sound.entry(location.file).or_default();
+        if bits.len() <= word {
+            bits.resize(word + 1, 0);
+        }
+        bits[word] |= bit;
     }
 
     /// In order of position.
@@ -183,4 +211,10 @@ impl Segments {
         state.open.insert(id, file.clone());
         Ok(Some(file))
     }
+}
+
+/// Word and bit of the step in which a batch begins.
+fn sound_bit(location: Location) -> (usize, u64) {
+    let step = location.offset / SOUND_STEP;
+    ((step / 64) as usize, 1 << (step % 64))
 }

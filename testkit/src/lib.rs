@@ -3,9 +3,12 @@
 pub mod checker;
 pub mod client;
 pub mod history;
+pub mod http;
 pub mod process;
+pub mod promises;
 pub mod server;
 pub mod session;
+pub mod torture;
 
 pub use client::Client;
 pub use process::Process;

@@ -67,12 +67,26 @@ impl Process {
 
     /// Waits until it serves and gives the Kafka and HTTP addresses.
     pub fn wait_until_ready(&mut self) -> (SocketAddr, SocketAddr) {
-        let line = self.wait_for_line("krocket is ready");
-        let field = |name: &str| {
-            let rest = &line[line.find(name).expect("the field") + name.len()..];
-            rest.split_whitespace().next().expect("its value").parse().expect("an address")
-        };
-        (field(" kafka="), field(" http="))
+        addresses(&self.wait_for_line("krocket is ready"))
+    }
+
+    /// As [`Process::wait_until_ready`]; `None` when the process ends instead.
+    pub fn ready_or_ended(&mut self) -> Option<(SocketAddr, SocketAddr)> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    self.seen.push_str(&line);
+                    self.seen.push('\n');
+                    if line.contains("krocket is ready") {
+                        return Some(addresses(&line));
+                    }
+                }
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+        panic!("neither ready nor ended:\n{}", self.seen)
     }
 
     /// The process id.
@@ -102,6 +116,15 @@ impl Process {
         }
         (status, std::mem::take(&mut self.seen))
     }
+}
+
+/// The Kafka and HTTP addresses in the line that says that it is ready.
+fn addresses(line: &str) -> (SocketAddr, SocketAddr) {
+    let field = |name: &str| {
+        let rest = &line[line.find(name).expect("the field") + name.len()..];
+        rest.split_whitespace().next().expect("its value").parse().expect("an address")
+    };
+    (field(" kafka="), field(" http="))
 }
 
 impl Drop for Process {

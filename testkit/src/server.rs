@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use krocket::exit::Failure;
+use krocket::reload::Current;
 use krocket::server::{Server, raise_open_files};
+use krocket_broker::Settings;
 use krocket_config::Config;
 use krocket_config::schema::HostPort;
 use tempfile::TempDir;
@@ -31,14 +34,38 @@ impl Krocket {
     /// Starts one with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut config = Config::default();
-        config.server.listen = HostPort::new("127.0.0.1", 0);
-        config.server.http = HostPort::new("127.0.0.1", 0);
-        config.server.data_dir = folder.path().join("data");
-        config.server.shutdown_grace = Duration::from_secs(5);
-        config.kafka.insert("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+        let mut config = Krocket::config(&folder.path().join("data"), Config::default());
         change(&mut config);
         Krocket::run(config, Some(folder)).await
+    }
+
+    /// The configuration of a test, on free ports.
+    fn config(data_dir: &Path, mut config: Config) -> Config {
+        config.server.listen = HostPort::new("127.0.0.1", 0);
+        config.server.http = HostPort::new("127.0.0.1", 0);
+        config.server.data_dir = data_dir.to_owned();
+        config.server.shutdown_grace = Duration::from_secs(5);
+        config.kafka.insert("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned());
+        config
+    }
+
+    /// Starts one on this data folder, from a configuration as in a file, with settings changed that a file has not: the
+    /// file system and the clock.
+    pub async fn open(data_dir: &Path, toml: &str, tune: impl FnOnce(&mut Settings)) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("krocket.toml");
+        std::fs::write(&file, toml).expect("a file can be written");
+        let loaded = krocket_config::load(Some(&file), Vec::new()).expect("a configuration");
+        let config = Krocket::config(data_dir, loaded.config);
+        raise_open_files();
+        let current = Current::fixed(&config).expect("rules");
+        let server = soon("starting krocket", Server::start_tuned(current, None, tune)).await?;
+        Ok(Krocket { kafka: server.kafka, http: server.http, config, server, folder: None })
+    }
+
+    /// Stops it after its log has failed, which closes with an error.
+    pub async fn abandon(self) {
+        let _ = soon("stopping krocket", self.server.stop()).await;
     }
 
     async fn run(config: Config, folder: Option<TempDir>) -> Self {

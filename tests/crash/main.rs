@@ -1,7 +1,6 @@
 //! kill -9 at random instants under load, and the invariants K1, K2, K3 and K5 afterwards.
 //!
-//! `make test` runs a few rounds from a fixed seed. `make torture` runs `KROCKET_CRASH_ROUNDS` (200) from
-//! `KROCKET_CRASH_SEED` (random, printed). Twenty rounds share a data folder, so that what survived one crash has to
+//! `make test` runs a few rounds from a fixed seed, `make torture` many: `krocket_testkit::torture`. Twenty rounds share a data folder, so that what survived one crash has to
 //! survive the next. The load is the same for a seed; what the kill meets is not. With `KROCKET_CRASH_KEEP=1` the data
 //! folder of a failure stays.
 
@@ -17,7 +16,7 @@ mod world;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
@@ -26,6 +25,7 @@ use krocket_testkit::Process;
 use krocket_testkit::checker::check;
 use krocket_testkit::history::{History, Partition, What};
 use krocket_testkit::session::Session;
+use krocket_testkit::torture::{Life, Plan};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
@@ -45,31 +45,25 @@ const ROUNDS_PER_LIFE: u32 = 20;
 const PRODUCERS: [(i16, bool); 6] = [(-1, true), (1, true), (-1, true), (1, false), (-1, false), (1, true)];
 const MEMBERS: u64 = 3;
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_doubled_by_kill_9() {
-    let rounds = setting("KROCKET_CRASH_ROUNDS").unwrap_or(QUICK_ROUNDS.into()) as u32;
-    let long = std::env::var_os("KROCKET_CRASH_ROUNDS").is_some();
-    let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { 1 });
-    println!("crash test: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
-    let start = Instant::now();
+    let plan = Plan::read(QUICK_ROUNDS, 1);
+    let rounds = plan.rounds;
+    println!("crash test: {rounds} rounds, KROCKET_CRASH_SEED={}", plan.seed);
     let mut total = Totals::default();
-    for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
-        let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
-        let seed = seed.wrapping_add(life.into());
-        match self::life(seed, count, |_| {}).await {
+    for Life { number, seed, rounds } in plan.lives(ROUNDS_PER_LIFE) {
+        match self::life(seed, rounds, |_| {}).await {
             Ok(seen) => total.add(&seen),
             Err(violations) => panic!("seed {seed}: {violations}"),
         }
-        println!("after life {}: {total:?}, {:.0} s", life + 1, start.elapsed().as_secs_f64());
+        println!("after life {}: {total:?}, {:.0} s", number + 1, plan.seconds());
     }
     // A test that saw nothing has shown nothing.
     assert!(total.acked > 50 * u64::from(rounds), "{total:?}");
     assert!(total.kills >= rounds / 2, "{total:?}");
     assert!(total.commits > u64::from(rounds) && total.generations >= u64::from(rounds) / 2, "{total:?}");
+    let result = format!("{} records acknowledged, none lost or doubled: K1, K2, K3, K5", total.acked);
+    plan.report("kill -9", "producers, groups and deletions", rounds.into(), &result);
 }
 
 /// The test of the test: what no correct krocket does is noticed.

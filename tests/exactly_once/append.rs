@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::client::{Producer, committed, fetch};
-use crate::{LONG, PARTITIONS, Plan, ROUNDS_PER_LIFE, State, World, create_topics, start};
+use crate::{LONG, PARTITIONS, ROUNDS_PER_LIFE, State, World, create_topics, plan, start};
 use actor::Actor;
 use appender::{Mishap, Trap};
 use checker::{Inputs, check};
@@ -74,17 +74,17 @@ impl Blow {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lists_that_many_append_to_are_whole_under_kill_9_and_pauses() {
-    let Plan { rounds, seed, long } = Plan::read();
+    let plan = plan();
+    let (rounds, long) = (plan.rounds, plan.long);
     // Longer than most of the producers' transaction.timeout.ms.
     let longest = Duration::from_secs(if long { 8 } else { 2 });
-    println!("list-append: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
-    let (begun, mut total) = (Instant::now(), Totals::default());
-    for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
-        let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
+    println!("list-append: {rounds} rounds, KROCKET_CRASH_SEED={}", plan.seed);
+    let mut total = Totals::default();
+    for portion in plan.lives(ROUNDS_PER_LIFE) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let life = Life::begin(folder.path(), seed.wrapping_add(life.into()), longest).await;
-        life.play(count, &mut total).await;
-        println!("after {total:?}, {:.0} s", begun.elapsed().as_secs_f64());
+        let life = Life::begin(folder.path(), portion.seed, longest).await;
+        life.play(portion.rounds, &mut total).await;
+        println!("after {total:?}, {:.0} s", plan.seconds());
     }
     // A test that saw nothing has shown nothing.
     let least = u64::from(rounds);
@@ -92,6 +92,8 @@ async fn lists_that_many_append_to_are_whole_under_kill_9_and_pauses() {
     assert!(total.reads > 10 * least, "{total:?}");
     let all = ["kill -9", "pause", "pause, then kill -9", "fenced", "silent", "late end", "refused", "asked again"];
     assert!(rounds < 100 || all.iter().all(|event| total.events.contains_key(event)), "{:?}", total.events);
+    let result = format!("{} transactions over lists and {} reads agree: K4", total.committed, total.reads);
+    plan.report("kill -9", "list-append, with pauses and fenced producers", rounds.into(), &result);
 }
 
 /// What a test saw.

@@ -2,8 +2,7 @@
 //! commits its offsets in transactions copies each record once. `append` is the harder story: lists that many append to,
 //! under pauses and with producers that are fenced as well.
 //!
-//! `make test` runs a few rounds from a fixed seed; `make torture` runs `KROCKET_CRASH_ROUNDS` (200) from
-//! `KROCKET_CRASH_SEED` (random, printed). Twenty rounds share a data folder.
+//! `make test` runs a few rounds from a fixed seed, `make torture` many: `krocket_testkit::torture`. Twenty rounds share a data folder.
 
 #![allow(clippy::print_stdout)]
 
@@ -16,12 +15,13 @@ mod writer;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kafka_protocol::messages::CreateTopicsRequest;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use krocket_testkit::Process;
 use krocket_testkit::session::Session;
+use krocket_testkit::torture::{Life, Plan};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rustix::process::Signal;
@@ -73,41 +73,28 @@ impl World {
     }
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
-}
-
 /// How long to play, and with which dice.
-pub(crate) struct Plan {
-    pub(crate) rounds: u32,
-    pub(crate) seed: u64,
-    pub(crate) long: bool,
-}
-
-impl Plan {
-    pub(crate) fn read() -> Self {
-        let rounds = setting("KROCKET_CRASH_ROUNDS");
-        let long = rounds.is_some();
-        let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { QUICK_SEED });
-        Plan { rounds: rounds.unwrap_or(QUICK_ROUNDS.into()) as u32, seed, long }
-    }
+fn plan() -> Plan {
+    Plan::read(QUICK_ROUNDS, QUICK_SEED)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn transactions_are_whole_and_copies_exact_under_kill_9() {
-    let Plan { rounds, seed, .. } = Plan::read();
-    println!("exactly once: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
-    let start = Instant::now();
+    let plan = plan();
+    let rounds = plan.rounds;
+    println!("exactly once: {rounds} rounds, KROCKET_CRASH_SEED={}", plan.seed);
     let mut total = Counts::default();
-    for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
-        let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
+    for Life { number, seed, rounds } in plan.lives(ROUNDS_PER_LIFE) {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        total += self::life(folder.path(), seed.wrapping_add(life.into()), count).await;
-        println!("after life {}: {total:?}, {:.0} s", life + 1, start.elapsed().as_secs_f64());
+        total += self::life(folder.path(), seed, rounds).await;
+        println!("after life {}: {total:?}, {:.0} s", number + 1, plan.seconds());
     }
     // A test that saw nothing has shown nothing.
     let least = u64::from(rounds);
     assert!(total.committed > 5 * least && total.aborted > least && total.copied > 5 * least, "{total:?}");
+    let result =
+        format!("{} transactions committed, {} aborted, each seen whole or not: K4", total.committed, total.aborted);
+    plan.report("kill -9", "transactions and exactly-once copies", rounds.into(), &result);
 }
 
 async fn life(folder: &Path, seed: u64, rounds: u32) -> Counts {

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use krocket_testkit::Process;
 use krocket_testkit::session::Session;
+use krocket_testkit::torture::{Life, Plan};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -98,21 +99,13 @@ const GROUPS: [Group; 2] = [
     },
 ];
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn share_groups_keep_their_promises_under_kill_9() {
-    let rounds = setting("KROCKET_CRASH_ROUNDS").unwrap_or(QUICK_ROUNDS.into()) as u32;
-    let long = std::env::var_os("KROCKET_CRASH_ROUNDS").is_some();
-    let seed = setting("KROCKET_CRASH_SEED").unwrap_or_else(|| if long { rand::random() } else { 1 });
-    println!("share groups: {rounds} rounds, KROCKET_CRASH_SEED={seed}");
-    let started = Instant::now();
+    let plan = Plan::read(QUICK_ROUNDS, 1);
+    let rounds = plan.rounds;
+    println!("share groups: {rounds} rounds, KROCKET_CRASH_SEED={}", plan.seed);
     let mut all = Counts::default();
-    for life in 0..rounds.div_ceil(ROUNDS_PER_LIFE) {
-        let count = ROUNDS_PER_LIFE.min(rounds - life * ROUNDS_PER_LIFE);
-        let seed = seed.wrapping_add(life.into());
+    for Life { number, seed, rounds: count } in plan.lives(ROUNDS_PER_LIFE) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let outcome = self::life(folder.path(), seed, count).await;
         if outcome.is_err() && std::env::var_os("KROCKET_CRASH_KEEP").is_some() {
@@ -122,7 +115,7 @@ async fn share_groups_keep_their_promises_under_kill_9() {
             Ok(counts) => all.add(&counts),
             Err(violation) => panic!("seed {seed}: {violation}"),
         }
-        println!("after life {} (seed {seed}): {all:?}, {:.0} s", life + 1, started.elapsed().as_secs_f64());
+        println!("after life {} (seed {seed}): {all:?}, {:.0} s", number + 1, plan.seconds());
     }
     // A test that saw nothing has shown nothing.
     for (what, count) in [
@@ -134,6 +127,8 @@ async fn share_groups_keep_their_promises_under_kill_9() {
     ] {
         assert!(count > u64::from(rounds), "{what}: {all:?}");
     }
+    let result = format!("{} deliveries, {} accepted, {} dead: S1 to S6", all.deliveries, all.accepted, all.dead);
+    plan.report("kill -9", "share groups", rounds.into(), &result);
 }
 
 /// Some rounds on one data folder.

@@ -33,7 +33,7 @@ pub(crate) async fn handle(broker: &Broker, _head: Head, request: ListTransactio
             }
         },
     };
-    let now_ms = broker.log.clock().now_ms();
+    let now_ms = broker.log.clock().steady_ms();
     let wanted = |view: &View| {
         let (states, producers) = (&request.state_filters, &request.producer_id_filters);
         (states.is_empty() || states.iter().any(|state| &**state == view.state))

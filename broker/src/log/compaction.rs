@@ -305,7 +305,7 @@ impl Shared {
 }
 
 fn unreadable(row: &BatchRow, error: &RecordsError) -> StorageError {
-    StorageError { message: format!("the batch at offset {}: {error}", row.base_offset), passing: true }
+    StorageError { message: format!("the batch at offset {}: {error}", row.base_offset), passing: true, damaged: false }
 }
 
 /// Collects changed batches and has them written.

@@ -99,7 +99,7 @@ impl Disk {
         if max_bytes > 0 {
             message.push_str(&format!(", and log.max_bytes = {max_bytes} is all that may be used"));
         }
-        StorageError { message, passing: true }
+        StorageError { message, passing: true, damaged: false }
     }
 }
 

@@ -101,8 +101,11 @@ impl Writer {
             writes.extend(unparked);
         }
         let batch = marker.batch(now_ms);
-        let header =
-            BatchHeader::read(&batch).map_err(|error| StorageError { message: error.to_string(), passing: false })?;
+        let header = BatchHeader::read(&batch).map_err(|error| StorageError {
+            message: error.to_string(),
+            passing: false,
+            damaged: false,
+        })?;
         // Times lead to records, and a marker is none.
         let running_max_timestamp = state.running_max_timestamp;
         let cumulative_bytes = state.cumulative_bytes + batch.len() as u64;

@@ -13,22 +13,25 @@ pub struct StorageError {
     pub message: String,
     /// True where a later call may succeed (a full disk), false where only a restart helps.
     pub passing: bool,
+    /// True where the disk gave other bytes than were written.
+    pub damaged: bool,
 }
 
 impl StorageError {
     /// The log was closed.
     pub(super) fn closed() -> Self {
-        StorageError { message: "the log is closed".to_owned(), passing: false }
+        StorageError { message: "the log is closed".to_owned(), passing: false, damaged: false }
     }
 
     /// What was read, or could not be, is no batch.
     pub(crate) fn unreadable(error: impl std::fmt::Display) -> Self {
-        StorageError { message: error.to_string(), passing: true }
+        StorageError { message: error.to_string(), passing: true, damaged: false }
     }
 
-    /// What clients are told: Kafka's KAFKA_STORAGE_ERROR.
+    /// What clients are told: Kafka's KAFKA_STORAGE_ERROR, which they meet by trying again, or CORRUPT_MESSAGE, which they
+    /// show.
     pub fn code(&self) -> ErrorCode {
-        ErrorCode::KafkaStorageError
+        if self.damaged { ErrorCode::CorruptMessage } else { ErrorCode::KafkaStorageError }
     }
 }
 
@@ -66,7 +69,7 @@ macro_rules! storage_error {
     ($($source:ty => $passing:expr),* $(,)?) => {$(
         impl From<$source> for StorageError {
             fn from(error: $source) -> Self {
-                StorageError { message: error.to_string(), passing: $passing(&error) }
+                StorageError { message: error.to_string(), passing: $passing(&error), damaged: false }
             }
         }
     )*};
@@ -77,6 +80,12 @@ storage_error! {
     krocket_store::IndexError => |_: &krocket_store::IndexError| false,
     krocket_store::LogFailed => |_: &krocket_store::LogFailed| false,
     krocket_store::StoreError => |_: &krocket_store::StoreError| false,
-    krocket_store::ReadError => |_: &krocket_store::ReadError| true,
     krocket_store::FrameError => |_: &krocket_store::FrameError| true,
+}
+
+impl From<krocket_store::ReadError> for StorageError {
+    fn from(error: krocket_store::ReadError) -> Self {
+        let damaged = matches!(error, krocket_store::ReadError::Damaged { .. });
+        StorageError { message: error.to_string(), passing: true, damaged }
+    }
 }

@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     pub(super) sync_seconds: Histogram,
     pub(super) group_batches: Histogram,
     pub(super) append_errors: IntCounter,
+    pub(super) damaged_reads: IntCounter,
     pub(super) expired_bytes: IntCounter,
     pub(super) compacted_bytes: IntCounter,
     pub(super) disk_free_bytes: IntGauge,
@@ -39,6 +40,10 @@ pub(super) static METRICS: LazyLock<Metrics> = LazyLock::new(|| {
             "krocket_log_group_batches",
             "Frames written together",
             exponential_buckets(1.0, 2.0, 12).expect("positive"),
+        ),
+        damaged_reads: counter(
+            "krocket_log_damaged_reads_total",
+            "Batches on disk that were found damaged when they were read, each time",
         ),
         append_errors: counter("krocket_log_append_errors_total", "Groups that could not be written"),
         expired_bytes: counter("krocket_log_expired_bytes_total", "Bytes of batches that retention removed"),

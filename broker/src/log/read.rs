@@ -1,14 +1,10 @@
 //! Reading: batches by offset, offsets by time.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use krocket_protocol::chunk::{Chunk, FileSlice};
 use krocket_protocol::records::{BatchHeader, Records, RecordsError};
 use krocket_stack::ledger::StoredBatch;
-use krocket_store::{BatchRow, Location, REPLACEMENT, ReadError};
+use krocket_store::{BatchRow, REPLACEMENT, ReadError};
 
 use super::error::StorageError;
 use super::marks::{HIDDEN_ALL, Visible, without_hidden};
@@ -102,7 +98,7 @@ impl Log {
         }
         self.0.retry(|shared| {
             let mut limit = Limit::new(range.max_bytes, range.at_least_one);
-            let (mut locations, mut out, mut end) = (Vec::new(), Vec::new(), 0);
+            let (mut rows, mut out) = (Vec::new(), Batches::default());
             for row in shared.index.batches(partition.id, range.offset) {
                 let row = row?;
                 // A batch is visible as a whole, but for records hidden at its end.
@@ -117,25 +113,32 @@ impl Log {
                 if !limit.take(row.location.len as usize) {
                     break;
                 }
-                end = row.last_offset + 1;
                 if visible == Visible::All {
-                    locations.push(row.location);
+                    rows.push(row);
                     continue;
                 }
-                out.extend(shared.chunks(&std::mem::take(&mut locations))?);
-                let shown = without_hidden(&shared.records(&row)?, &visible, range.offset);
+                if !shared.chunks(&std::mem::take(&mut rows), &mut out)? {
+                    return Ok(out);
+                }
+                let records = match shared.records(&row) {
+                    Err(error) if error.is_damage() && !out.chunks.is_empty() => return Ok(out),
+                    records => records?,
+                };
+                let shown = without_hidden(&records, &visible, range.offset);
                 match shown.map_err(|error| unreadable(&error))? {
-                    Some(batch) => out.push(Chunk::Bytes(batch)),
+                    Some(batch) => out.chunks.push(Chunk::Bytes(batch)),
                     // Nothing of it was given, so the next batch is still the first one.
                     None => limit = before,
                 }
+                out.end = row.last_offset + 1;
             }
-            out.extend(shared.chunks(&locations)?);
-            Ok(Batches { chunks: out, end })
+            shared.chunks(&rows, &mut out)?;
+            Ok(out)
         })
     }
 
-    /// Batches as they lie in the log, hidden or not, below the log start or not, up to `up_to`. Blocks on the disk.
+    /// Batches as they lie in the log, hidden or not, below the log start or not, up to `up_to`. What is damaged is told
+    /// and left out. Blocks on the disk.
     pub(crate) fn stored(
         &self,
         partition: &Partition,
@@ -145,35 +148,33 @@ impl Log {
     ) -> Result<Vec<StoredBatch>, StorageError> {
         self.0.retry(|shared| {
             let mut limit = Limit::new(max_bytes, true);
-            let mut rows = Vec::new();
-            for row in shared.index.batches(partition.id, from) {
-                let row = row?;
-                if row.base_offset >= up_to || !limit.take(row.location.len as usize) {
-                    break;
-                }
-                rows.push(row);
-            }
-            let locations: Vec<Location> = rows.iter().map(|row| row.location).collect();
-            let chunks = shared.chunks(&locations)?;
-            let batches = rows.iter().zip(chunks).map(|(row, chunk)| {
-                let batch = match chunk {
-                    Chunk::Bytes(bytes) => bytes,
-                    Chunk::File(slice) => {
-                        slice.read().map_err(|source| ReadError::Io { file: row.location.file, source })?
+            let mut rows = shared.index.batches(partition.id, from);
+            let mut found = Vec::new();
+            loop {
+                let mut wanted = Vec::new();
+                for row in rows.by_ref() {
+                    let row = row?;
+                    if row.base_offset >= up_to || !limit.take(row.location.len as usize) {
+                        break;
                     }
-                };
-                let hidden = match Visible::of(row) {
-                    Visible::All => Vec::new(),
-                    Visible::None => (row.base_offset..=row.last_offset).collect(),
-                    Visible::Except(places) => places.iter().map(|place| row.base_offset + i64::from(*place)).collect(),
-                };
-                Ok(StoredBatch { batch, hidden, rewritten: row.flags & REPLACEMENT != 0 })
-            });
-            batches.collect()
+                    wanted.push(row);
+                }
+                if wanted.is_empty() {
+                    return Ok(found);
+                }
+                shared.stored(&wanted, &mut found)?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+                // All of it was damaged: what follows is the first of the answer.
+                limit = Limit::new(max_bytes, true);
+                let next = wanted.last().map_or(up_to, |row| row.last_offset + 1);
+                rows = shared.index.batches(partition.id, next);
+            }
         })
     }
 
-    /// Where the batches lie that hold these offsets, ascending; `None` for one that is gone or was rewritten.
+    /// Where the batches lie that hold these offsets, ascending; `None` for one that is gone, damaged or rewritten.
     pub(crate) fn locate(
         &self,
         partition: &Partition,
@@ -195,7 +196,14 @@ impl Log {
                     row = rows.insert(shared.index.batches(partition.id, offset)).next().transpose()?;
                 }
                 let holds = |row: &&BatchRow| row.base_offset <= offset && row.flags & REPLACEMENT == 0;
-                found.push(row.as_ref().filter(holds).map(|row| shared.reader.slice(row.location)).transpose()?);
+                let slice = match row.as_ref().filter(holds).map(|row| shared.reader.sound(row)).transpose() {
+                    Err(damage @ ReadError::Damaged { .. }) => {
+                        tell(&damage);
+                        None
+                    }
+                    slice => slice?,
+                };
+                found.push(slice);
             }
             Ok(found)
         })
@@ -298,9 +306,25 @@ impl From<ReadError> for Attempt {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Gone(_) => Attempt::Gone(error.into()),
+            ReadError::Damaged { .. } => {
+                tell(&error);
+                Attempt::Failed(error.into())
+            }
             ReadError::Io { .. } => Attempt::Failed(error.into()),
         }
     }
+}
+
+impl Attempt {
+    fn is_damage(&self) -> bool {
+        matches!(self, Attempt::Failed(error) if error.damaged)
+    }
+}
+
+/// Says where the disk gave other bytes than were written.
+fn tell(damage: &ReadError) {
+    METRICS.damaged_reads.inc();
+    tracing::error!("{damage}; `krocket verify` shows all of the damage");
 }
 
 impl From<krocket_store::IndexError> for Attempt {
@@ -324,43 +348,83 @@ impl Shared {
         }
     }
 
-    /// Large batches as slices of their files, runs of small ones read with one call each.
-    fn chunks(&self, locations: &[Location]) -> Result<Vec<Chunk>, Attempt> {
-        let mut out = Vec::with_capacity(locations.len());
-        let mut rest: VecDeque<Location> = locations.iter().copied().collect();
-        let mut run = Vec::new();
-        // Most follow one of the same file, which need not be looked up again.
-        let mut open: Option<(u32, Arc<File>)> = None;
-        while let Some(first) = rest.pop_front() {
-            let file = match &open {
-                Some((id, file)) if *id == first.file => file.clone(),
-                _ => open.insert((first.file, self.reader.slice(first)?.file)).1.clone(),
+    /// Adds batches: large ones as slices of their files, runs of small ones read with one call each. Ends before one that
+    /// is damaged, which is false; it is an error where it would be the first.
+    fn chunks(&self, rows: &[BatchRow], out: &mut Batches) -> Result<bool, Attempt> {
+        let mut rest = rows;
+        while let [first, others @ ..] = rest {
+            let mut add = |row: &BatchRow, chunk: Result<Chunk, ReadError>| match chunk {
+                Ok(chunk) => {
+                    out.chunks.push(chunk);
+                    out.end = row.last_offset + 1;
+                    Ok(true)
+                }
+                Err(ReadError::Damaged { .. }) if !out.chunks.is_empty() => Ok(false),
+                Err(error) => Err(error),
             };
-            let slice = FileSlice { file, offset: u64::from(first.offset), len: first.len as usize };
-            if first.len as usize >= SLICED {
-                out.push(Chunk::File(slice));
+            if first.location.len as usize >= SLICED {
+                if !add(first, self.reader.sound(first).map(Chunk::File))? {
+                    return Ok(false);
+                }
+                rest = others;
                 continue;
             }
-            run.clear();
-            run.push(first);
-            let start = u64::from(first.offset);
-            let mut end = start + u64::from(first.len);
-            while let Some(next) = rest.front().filter(|next| next.file == first.file && (next.len as usize) < SLICED) {
-                let next_end = u64::from(next.offset) + u64::from(next.len);
-                if u64::from(next.offset) < end || u64::from(next.offset) - end > GAP || next_end - start > SPAN {
-                    break;
+            let (run, others) = rest.split_at(run_of_small(rest));
+            rest = others;
+            let bytes = self.span(run)?;
+            for (row, bytes) in run.iter().zip(bytes) {
+                if !add(row, self.reader.check(row, &bytes).map(|()| Chunk::Bytes(bytes)))? {
+                    return Ok(false);
                 }
-                end = next_end;
-                run.extend(rest.pop_front());
             }
-            let span = FileSlice { file: slice.file, offset: start, len: (end - start) as usize };
-            let bytes = span.read().map_err(|source| ReadError::Io { file: first.file, source })?;
-            out.extend(run.iter().map(|location| {
-                let at = (u64::from(location.offset) - start) as usize;
-                Chunk::Bytes(bytes.slice(at..at + location.len as usize))
-            }));
         }
-        Ok(out)
+        Ok(true)
+    }
+
+    /// The batches of rows that lie near each other, read with one call.
+    fn span(&self, rows: &[BatchRow]) -> Result<Vec<Bytes>, ReadError> {
+        let Some(first) = rows.first().map(|row| row.location) else { return Ok(Vec::new()) };
+        let start = u64::from(first.offset);
+        let end = rows.last().map_or(start, |row| u64::from(row.location.offset) + u64::from(row.location.len));
+        let span = FileSlice { offset: start, len: (end - start) as usize, ..self.reader.slice(first)? };
+        let bytes = match span.read() {
+            // Shorter than the index says: batch by batch it is seen which of them are there.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                let each = |row: &BatchRow| match self.reader.slice(row.location)?.read() {
+                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Bytes::new()),
+                    read => read.map_err(|source| ReadError::Io { file: first.file, source }),
+                };
+                return rows.iter().map(each).collect();
+            }
+            read => read.map_err(|source| ReadError::Io { file: first.file, source })?,
+        };
+        let part = |row: &BatchRow| {
+            let at = (u64::from(row.location.offset) - start) as usize;
+            bytes.slice(at..at + row.location.len as usize)
+        };
+        Ok(rows.iter().map(part).collect())
+    }
+
+    /// Adds batches with what is hidden of them, but for damaged ones.
+    fn stored(&self, rows: &[BatchRow], found: &mut Vec<StoredBatch>) -> Result<(), Attempt> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (run, others) = rest.split_at(run_of_small(rest).max(1));
+            rest = others;
+            for (row, batch) in run.iter().zip(self.span(run)?) {
+                if let Err(damage) = self.reader.check(row, &batch) {
+                    tell(&damage);
+                    continue;
+                }
+                let hidden = match Visible::of(row) {
+                    Visible::All => Vec::new(),
+                    Visible::None => (row.base_offset..=row.last_offset).collect(),
+                    Visible::Except(places) => places.iter().map(|place| row.base_offset + i64::from(*place)).collect(),
+                };
+                found.push(StoredBatch { batch, hidden, rewritten: row.flags & REPLACEMENT != 0 });
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn size(&self, partition: &Partition) -> Result<u64, StorageError> {
@@ -375,22 +439,17 @@ impl Shared {
         Ok((last.cumulative_bytes + u64::from(first.location.len)).saturating_sub(first.cumulative_bytes))
     }
 
-    /// The bytes of a row's batch.
-    pub(super) fn batch(&self, row: &BatchRow) -> Result<Bytes, Attempt> {
-        Ok(self.reader.read(row.location)?)
-    }
-
     /// A row's records.
     pub(super) fn records(&self, row: &BatchRow) -> Result<Records, Attempt> {
-        let batch = self.batch(row)?;
+        let batch = self.reader.sound(row)?.read();
+        let batch = batch.map_err(|source| ReadError::Io { file: row.location.file, source })?;
         let damaged = |error: String| {
             let message =
                 format!("the batch at offset {} of file {} is damaged: {error}", row.base_offset, row.location.file);
             tracing::error!("{message}");
-            Attempt::Failed(StorageError { message, passing: true })
+            Attempt::Failed(StorageError { message, passing: true, damaged: true })
         };
         let header = BatchHeader::read(&batch).map_err(|error| damaged(error.to_string()))?;
-        header.check_crc(&batch).map_err(|error| damaged(error.to_string()))?;
         Records::open(&batch, &header, MAX_DECOMPRESSED).map_err(|error| damaged(error.to_string()))
     }
 
@@ -417,4 +476,21 @@ impl Shared {
 
 fn unreadable(error: &RecordsError) -> Attempt {
     Attempt::Failed(StorageError::unreadable(error))
+}
+
+/// How many small batches at the beginning of these rows are read with one call.
+fn run_of_small(rows: &[BatchRow]) -> usize {
+    let Some(first) = rows.first().map(|row| row.location).filter(|first| (first.len as usize) < SLICED) else {
+        return 0;
+    };
+    let start = u64::from(first.offset);
+    let mut end = start + u64::from(first.len);
+    let joins = |row: &&BatchRow| {
+        let (next, next_end) = (row.location, u64::from(row.location.offset) + u64::from(row.location.len));
+        let small = next.file == first.file && (next.len as usize) < SLICED;
+        let near = u64::from(next.offset) >= end && u64::from(next.offset) - end <= GAP && next_end - start <= SPAN;
+        end = next_end;
+        small && near
+    };
+    1 + rows[1..].iter().take_while(joins).count()
 }

@@ -158,7 +158,7 @@ impl Writer {
             return Ok(Prepared::Duplicate(Appended { base_offset, timestamp, log_start_offset, duplicate: true }));
         }
         let base_offset = partition.log_end();
-        let opened = state.begins_txn(&append.header, base_offset, || self.shared.clock.now_ms())?;
+        let opened = state.begins_txn(&append.header, base_offset, || self.shared.clock.steady_ms())?;
         let marked = Marked::new(&notes, &append.header, base_offset, state.visible_end);
         // Times lead to visible records.
         let running_max_timestamp = match marked.flags & HIDDEN_ALL {

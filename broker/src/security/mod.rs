@@ -92,7 +92,7 @@ impl<K: Kind> Store<K> {
         });
         done.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a change of {} was cut off", K::WHAT);
-            Err(StorageError { message: "the broker is shutting down".to_owned(), passing: false })
+            Err(StorageError { message: "the broker is shutting down".to_owned(), passing: false, damaged: false })
         })
     }
 }

@@ -147,7 +147,7 @@ impl SharePartition {
         policy: &Policy,
         step: impl FnOnce(&mut Window, &Rules<'_>) -> R,
     ) -> (Option<R>, Option<Committing>) {
-        let now_ms = log.clock().now_ms();
+        let now_ms = log.clock().steady_ms();
         let backoff = |deliveries| policy.backoff_ms(deliveries);
         let rules = Rules {
             now_ms,

@@ -128,7 +128,7 @@ impl Shares {
                 Err(error) => tracing::warn!(%error, "the state of a share group cannot be written"),
             }
         }
-        let wait = next?.saturating_sub(self.log.clock().now_ms()).max(1);
+        let wait = next?.saturating_sub(self.log.clock().steady_ms()).max(1);
         Instant::now().checked_add(Duration::from_millis(wait as u64))
     }
 }

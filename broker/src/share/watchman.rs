@@ -24,7 +24,7 @@ impl Shares {
         for (group, member) in self.sessions.take_lost() {
             self.release(&group, &member, true).await;
         }
-        let now_ms = self.log.clock().now_ms();
+        let now_ms = self.log.clock().steady_ms();
         let groups: Vec<_> = self.groups.iter().map(|entry| entry.value().clone()).collect();
         for group in groups {
             let due: Vec<_> = group.all().into_iter().filter(|partition| partition.is_due(now_ms)).collect();

@@ -88,7 +88,7 @@ impl Change {
         let done = tokio::spawn(self.run(edits)).await;
         done.unwrap_or_else(|error| {
             tracing::error!(%error, "a change of topics was cut off");
-            Err(StorageError { message: "the broker is shutting down".to_owned(), passing: false })
+            Err(StorageError { message: "the broker is shutting down".to_owned(), passing: false, damaged: false })
         })
     }
 
@@ -157,9 +157,11 @@ impl Change {
     /// Ids are taken even if the commit fails: whether it reached the disk may be unknown.
     fn new_partitions(&mut self, count: u32) -> Result<Vec<Arc<Partition>>, StorageError> {
         let first = self.state.next_partition;
-        let next = first
-            .checked_add(count)
-            .ok_or_else(|| StorageError { message: "all partition ids are used up".to_owned(), passing: false })?;
+        let next = first.checked_add(count).ok_or_else(|| StorageError {
+            message: "all partition ids are used up".to_owned(),
+            passing: false,
+            damaged: false,
+        })?;
         self.state.next_partition = next;
         (first..next).map(|id| self.shared.log.partition(id)).collect()
     }

@@ -155,7 +155,7 @@ impl Transactions {
     }
 
     fn now_ms(&self) -> i64 {
-        self.log.clock().now_ms()
+        self.log.clock().steady_ms()
     }
 }
 

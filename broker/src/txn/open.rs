@@ -28,6 +28,8 @@ impl Transactions {
             let (topic, index) = topics.owner(id)?;
             Some(Named { topic: topic.name.clone(), index, partition: log.partition(id).ok()? })
         };
+        // What was written down before the clock was set back does not last longer for it.
+        let now_ms = log.clock().steady_ms();
         let mut by_producer: HashMap<i64, (String, Txn)> = HashMap::new();
         for row in log.scan(tables::TXNS, &[]) {
             let (key, value) = row?;
@@ -36,7 +38,7 @@ impl Transactions {
                 continue;
             };
             if let Some(announced) = announced {
-                let open = txn.open(announced.since_ms);
+                let open = txn.open(announced.since_ms.min(now_ms));
                 announced.partitions.iter().filter_map(|id| name(*id)).for_each(|named| open.add(named));
                 open.groups.extend(announced.groups);
             }
@@ -44,7 +46,7 @@ impl Transactions {
         }
         for (partition, producer_id, open) in log.open_txns()? {
             match (by_producer.get_mut(&producer_id), name(partition)) {
-                (Some((_, txn)), Some(named)) => txn.open(open.since_ms).add(named),
+                (Some((_, txn)), Some(named)) => txn.open(open.since_ms.min(now_ms)).add(named),
                 (None, Some(named)) => {
                     tracing::warn!(
                         producer_id,
@@ -56,7 +58,6 @@ impl Transactions {
                 (_, None) => {}
             }
         }
-        let now_ms = log.clock().now_ms();
         for row in log.scan(tables::TXN_OFFSETS, &[]) {
             let (key, value) = row?;
             let Some((producer_id, group, change)) = rows::read_offset(&key, &value) else {

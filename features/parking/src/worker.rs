@@ -20,10 +20,12 @@ const AT_ONCE: usize = 4;
 const RETRY_MS: i64 = 500;
 /// How often everything that waits is looked for, should anything have been missed, and old rows are swept.
 const SWEEP: Duration = Duration::from_secs(300);
+/// How often the clock is looked at while something waits for its time: it may be set, and the machine may sleep.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Runs until stopped.
 pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &CancellationToken) {
-    let mut sweep = Instant::now();
+    let (mut sweep, mut seen) = (Instant::now(), i64::MIN);
     let mut running: FuturesUnordered<_> = FuturesUnordered::new();
     let mut busy: Vec<PartitionId> = Vec::new();
     let (mut turn, mut turns) = (0_u64, HashMap::new());
@@ -31,11 +33,13 @@ pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &C
         if stop.is_cancelled() {
             break;
         }
-        if Instant::now() >= sweep {
+        let now = parking.ledger.now_ms();
+        // A clock that was set back: what was put off until a moment is to come sooner than that.
+        if Instant::now() >= sweep || now < seen {
             sweep = Instant::now() + SWEEP;
             look_around(parking).await;
         }
-        let now = parking.ledger.now_ms();
+        seen = now;
         let (ready, next_due) = parking.heads.ready(now);
         let mut waiting: Vec<PartitionId> = ready.into_iter().filter(|partition| !busy.contains(partition)).collect();
         // Who had its turn last comes last.
@@ -53,7 +57,8 @@ pub(crate) async fn run(parking: &Arc<Parking>, next: Arc<dyn Handler>, stop: &C
                 async move { (partition, deliver::round(&parking, &*next, partition).await.err()) },
             ));
         }
-        let until_due = next_due.map_or(SWEEP, |due| Duration::from_millis(due.saturating_sub(now).max(0) as u64));
+        let until_due = |due: i64| Duration::from_millis(due.saturating_sub(now).max(0) as u64).min(LOOK);
+        let until_due = next_due.map_or(SWEEP, until_due);
         let wait = until_due.min(sweep.saturating_duration_since(Instant::now()));
         tokio::select! {
             done = running.next(), if !running.is_empty() => {

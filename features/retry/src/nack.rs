@@ -143,8 +143,9 @@ impl Nacks<'_> {
             return if empty { gone() } else { Ok(Some(Named { first: id, at, copy: None })) };
         };
         if hidden {
-            // Nobody can have consumed what waits, was taken back, or only commands.
-            let waits = !matches!(parking.status(at).map_err(|error| unreadable(&error))?, Status::Delivered);
+            // Nobody can have consumed what waits, was taken back, or only commands. What is delivered can be read before
+            // the delivery lets go of it.
+            let waits = !matches!(parking.stored_status(at).map_err(|error| unreadable(&error))?, Status::Delivered);
             let commands = [TRAN_END, TIMER_DEL_UNIQKEY].iter().any(|name| record.header(name.as_bytes()).is_some());
             if waits || commands {
                 return refused(format!("{id} is not visible: it cannot have been consumed"));

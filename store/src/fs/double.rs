@@ -7,12 +7,14 @@ use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::{FileSystem, LogFile, OsFileSystem};
 
 const PAGE: u64 = 4096;
+const EIO: i32 = 5;
 
 /// A call that may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +63,8 @@ struct State {
     /// Changes of the directory since it was synced.
     dir_changes: Vec<DirChange>,
     removed: u32,
+    /// What a sync of a file takes.
+    sync_takes: Duration,
 }
 
 #[derive(Clone, Default)]
@@ -92,14 +96,26 @@ impl Double {
         self.state.lock().script = Some(Box::new(script));
     }
 
+    /// The power goes: nothing is written or synced any more. What was becomes the disk's with [`Double::power_loss`].
+    pub fn cut(&self) {
+        self.script(|_, _| Some(Fault::Errno(EIO)));
+    }
+
+    /// Syncs take so long from now on, as they do on a disk: more is written meanwhile.
+    pub fn slow_syncs(&self, takes: Duration) {
+        self.state.lock().sync_takes = takes;
+    }
+
     /// No more faults.
     pub fn heal(&self) {
         self.state.lock().script = None;
     }
 
     /// Cuts the power: changes the log directory `image`, a copy of `original`, into what the disk may hold then.
-    /// Of what was not synced, `survives` picks: pages one by one, directory changes in their order.
-    pub fn power_loss(&self, original: &Path, image: &Path, survives: &mut dyn FnMut() -> bool) -> io::Result<()> {
+    /// Of what was not synced, `survives` picks: pages one by one, directory changes in their order. Gives how many
+    /// changes were lost.
+    pub fn power_loss(&self, original: &Path, image: &Path, survives: &mut dyn FnMut() -> bool) -> io::Result<u64> {
+        let mut lost = 0;
         let state = self.state.lock();
         let in_image = |path: &Path| image.join(path.strip_prefix(original).unwrap_or(path));
         for (path, unsynced) in &state.unsynced {
@@ -115,6 +131,7 @@ impl Double {
                     len = len.max(end);
                     continue;
                 }
+                lost += 1;
                 let fresh = start.max(unsynced.durable_len);
                 if fresh < end {
                     file.write_all_at(&vec![0; (end - fresh) as usize], fresh)?;
@@ -135,8 +152,9 @@ impl Double {
                 DirChange::Renamed(from, to) => fs::rename(in_image(to), in_image(from))?,
                 DirChange::Removed(path, kept) => fs::rename(in_image(kept), in_image(path))?,
             }
+            lost += 1;
         }
-        Ok(())
+        Ok(lost)
     }
 
     fn ask(&self, call: Call, path: &Path) -> io::Result<Option<usize>> {
@@ -190,8 +208,9 @@ impl FileSystem for Double {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.ask(Call::SyncDir, path)?;
+        let mut state = self.state.lock();
         OsFileSystem.sync_dir(path)?;
-        for change in self.state.lock().dir_changes.drain(..) {
+        for change in state.dir_changes.drain(..) {
             if let DirChange::Removed(_, kept) = change {
                 fs::remove_file(kept)?;
             }
@@ -209,9 +228,8 @@ struct DoubleFile {
 
 impl DoubleFile {
     /// Remembers what a change of these bytes overwrites.
-    fn remember(&self, offset: u64, len: u64) -> io::Result<()> {
+    fn remember(&self, state: &mut State, offset: u64, len: u64) -> io::Result<()> {
         let file = self.inner.reader();
-        let mut state = self.double.state.lock();
         let Some(unsynced) = state.unsynced.get_mut(&self.path) else { return Ok(()) };
         if offset < unsynced.durable_len {
             let mut before = vec![0; (unsynced.durable_len.min(offset + len) - offset) as usize];
@@ -228,16 +246,29 @@ impl LogFile for DoubleFile {
         let short = self.double.ask(Call::Write, &self.path)?;
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         let bytes = &bytes[..short.unwrap_or(bytes.len()).min(bytes.len())];
-        self.remember(offset, bytes.len() as u64)?;
+        // A sync finds the write done or not begun.
+        let mut state = self.double.state.lock();
+        self.remember(&mut state, offset, bytes.len() as u64)?;
         self.inner.write_at(&[IoSlice::new(bytes)], offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        let takes = self.double.state.lock().sync_takes;
+        std::thread::sleep(takes);
         self.double.ask(Call::Sync, &self.path)?;
+        // What is written meanwhile is not part of it.
+        let (pages, overwritten, durable_len) = {
+            let state = self.double.state.lock();
+            let unsynced = state.unsynced.get(&self.path);
+            let len = self.inner.reader().metadata()?.len();
+            (unsynced.map_or(0, |it| it.pages.len()), unsynced.map_or(0, |it| it.before.len()), len)
+        };
         self.inner.sync_data()?;
-        let durable_len = self.inner.reader().metadata()?.len();
         let mut state = self.double.state.lock();
-        state.unsynced.insert(self.path.clone(), Unsynced { durable_len, ..Unsynced::default() });
+        let now = state.unsynced.entry(self.path.clone()).or_default();
+        now.durable_len = durable_len;
+        now.pages.drain(..pages);
+        now.before.drain(..overwritten);
         Ok(())
     }
 

@@ -134,6 +134,63 @@ fn a_cut_at_any_byte_costs_what_is_behind_it() {
 }
 
 #[test]
+fn a_flip_or_a_cut_under_an_open_store_is_found_when_it_is_read() {
+    let dir = tempdir();
+    let all = small_log(dir.path());
+    let store = open_small(dir.path());
+    let (mut flips, mut hits) = (0, 0);
+    for file in files(dir.path()) {
+        let sound = fs::read(&file).expect("read");
+        for at in (48..sound.len()).step_by(3) {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(&file, bytes).expect("write");
+            for (partition, written) in all.iter().enumerate().filter(|(_, written)| written.file == file) {
+                let row = store.index.last_batch(partition as u32).expect("index").expect("row");
+                let start = u64::from(row.location.offset);
+                let hit = (start..start + u64::from(row.location.len)).contains(&(at as u64));
+                match store.reader.sound(&row) {
+                    Ok(slice) => assert!(!hit && slice.read().expect("read") == written.bytes, "flip at {at}"),
+                    Err(ReadError::Damaged { path, offset, .. }) => {
+                        assert!(hit && path == file && offset == start, "flip at {at}");
+                        hits += 1;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            flips += 1;
+        }
+        fs::write(&file, &sound[..50]).expect("write");
+        for (partition, _) in all.iter().enumerate().filter(|(_, written)| written.file == file) {
+            let row = store.index.last_batch(partition as u32).expect("index").expect("row");
+            assert!(matches!(store.reader.sound(&row), Err(ReadError::Damaged { .. })), "the file is cut");
+        }
+        fs::write(&file, sound).expect("write");
+    }
+    assert!(flips > 300 && hits > 200, "{flips} flips, {hits} hits");
+}
+
+#[test]
+fn a_large_batch_is_checked_once_and_again_after_it_was_moved() {
+    let dir = tempdir();
+    let mut store = open_with(dir.path(), Options { segment_bytes: 1 << 20, ..small() });
+    let bytes = batch(1, 300_000, 1);
+    append(&mut store, FrameBuilder::new(), &[(0, 0, bytes.clone())]);
+    let row = store.index.last_batch(0).expect("index").expect("row");
+    assert_eq!(store.reader.sound(&row).expect("sound").read().expect("read"), patched(&bytes, 0));
+    let file = &files(dir.path())[0];
+    let mut log = fs::read(file).expect("read");
+    let last = (row.location.offset + row.location.len - 1) as usize;
+    log[last] ^= 1;
+    fs::write(file, log).expect("write");
+    store.reader.sound(&row).expect("looked at already");
+    drop(store);
+    let store = open_with(dir.path(), Options { segment_bytes: 1 << 20, ..small() });
+    let row = store.index.last_batch(0).expect("index");
+    assert!(row.is_none_or(|row| store.reader.sound(&row).is_err()), "a new run looks again");
+}
+
+#[test]
 fn an_index_ahead_of_a_torn_log_is_rebuilt() {
     let dir = tempdir();
     let all = small_log(dir.path());

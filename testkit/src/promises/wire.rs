@@ -2,8 +2,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::session::Session;
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -12,20 +13,26 @@ use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartiti
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, GroupId, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
-    ProduceRequest, TopicName,
+    CreateTopicsRequest, EndTxnRequest, FetchRequest, GroupId, InitProducerIdRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
 };
 use krocket_protocol::StrBytes;
+use krocket_protocol::records::batch::ATTRIBUTE_TRANSACTIONAL;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Record, Records};
-use krocket_testkit::session::Session;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Not now, try again.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
+/// The log has stopped, or is about to.
+const KAFKA_STORAGE_ERROR: i16 = 56;
+const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const UNKNOWN_TOPIC: i16 = 3;
 const LOADING: i16 = 14;
+const NOT_COORDINATOR: i16 = 16;
+const CONCURRENT_TRANSACTIONS: i16 = 51;
 const PRODUCE: i16 = 9;
+const TXN_PRODUCE: i16 = 12;
+const INIT_PRODUCER_ID: i16 = 4;
+const END_TXN: i16 = 5;
 const FETCH: i16 = 12;
 const CREATE_TOPICS: i16 = 5;
 const METADATA: i16 = 9;
@@ -33,7 +40,8 @@ const OFFSET_COMMIT: i16 = 8;
 const OFFSET_FETCH: i16 = 8;
 const LIMIT: usize = 64 << 20;
 
-pub(crate) fn now_ms() -> i64 {
+/// Epoch ms.
+pub fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis() as i64
 }
 
@@ -43,23 +51,26 @@ fn name(topic: &str) -> TopicName {
 
 /// A record to produce.
 #[derive(Clone, Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     /// Empty for a record with neither key nor value.
-    pub(crate) value: String,
-    pub(crate) headers: Vec<(String, String)>,
+    pub value: String,
+    /// Names and values.
+    pub headers: Vec<(String, String)>,
 }
 
 impl Outgoing {
     /// A nack by id.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Outgoing::new("")
     }
 
-    pub(crate) fn new(value: &str) -> Self {
+    /// A record without headers.
+    pub fn new(value: &str) -> Self {
         Outgoing { value: value.to_owned(), headers: Vec::new() }
     }
 
-    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+    /// With this header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -67,16 +78,37 @@ impl Outgoing {
 
 /// The base offset, or why it was refused.
 /// As clients do, again where the answer is to try again.
-pub(crate) async fn produce(
+pub async fn produce(
     session: &mut Session,
     topic: &str,
     partition: i32,
     acks: i16,
     records: &[Outgoing],
 ) -> io::Result<Result<i64, String>> {
+    let bytes = batch(records, |batch| batch);
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
+    let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
+    let answer = loop {
+        let mut response = session.call(PRODUCE, &request).await?;
+        let answer = response.responses.remove(0).partition_responses.remove(0);
+        match answer.error_code {
+            NOT_ENOUGH_REPLICAS => {}
+            // The log has stopped, and the server with it: as good as no answer.
+            KAFKA_STORAGE_ERROR => return Err(io::Error::other("the log has stopped")),
+            _ => break answer,
+        }
+    };
+    Ok(match answer.error_code {
+        0 => Ok(answer.base_offset),
+        code => Err(format!("{code}: {}", answer.error_message.as_deref().unwrap_or_default())),
+    })
+}
+
+fn batch(records: &[Outgoing], with: impl FnOnce(BatchBuilder) -> BatchBuilder) -> Bytes {
     let now = now_ms();
     let codec = if records.len().is_multiple_of(2) { Codec::Lz4 } else { Codec::None };
-    let mut batch = BatchBuilder::new(0, now).codec(codec);
+    let mut batch = with(BatchBuilder::new(0, now).codec(codec));
     for (offset, record) in records.iter().enumerate() {
         let headers: Vec<_> = record
             .headers
@@ -86,35 +118,93 @@ pub(crate) async fn produce(
         let value = Some(record.value.as_bytes()).filter(|value| !value.is_empty());
         batch.push(offset as i64, now, value.map(|_| &b"k"[..]), value, &headers);
     }
-    let bytes = batch.finish(LastOffset::Trim).expect("it compresses").expect("records");
-    let data = PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
-    let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]);
-    let answer = loop {
-        let mut response = session.call(PRODUCE, &request).await?;
-        let answer = response.responses.remove(0).partition_responses.remove(0);
-        if answer.error_code != NOT_ENOUGH_REPLICAS {
-            break answer;
+    batch.finish(LastOffset::Trim).expect("it compresses").expect("records")
+}
+
+/// Records in a Kafka transaction of their own, which is committed or aborted; the base offset. An error where it is not
+/// known how it ended.
+pub async fn transaction(
+    session: &mut Session,
+    id: &str,
+    (topic, partition): (&str, i32),
+    records: &[Outgoing],
+    commit: bool,
+) -> io::Result<i64> {
+    let id = TransactionalId(StrBytes::from_string(id.to_owned()));
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(Some(id.clone()))
+        .with_transaction_timeout_ms(60_000)
+        .with_producer_id(ProducerId(-1))
+        .with_producer_epoch(-1);
+    let started = loop {
+        let started = session.call(INIT_PRODUCER_ID, &request).await?;
+        match started.error_code {
+            0 => break started,
+            code => again(code).await?,
         }
     };
-    Ok(match answer.error_code {
-        0 => Ok(answer.base_offset),
-        code => Err(format!("{code}: {}", answer.error_message.as_deref().unwrap_or_default())),
-    })
+    let (producer_id, epoch) = (started.producer_id, started.producer_epoch);
+    let transactional =
+        |batch: BatchBuilder| batch.producer(producer_id.0, epoch, 0).attribute(ATTRIBUTE_TRANSACTIONAL, true);
+    let data = PartitionProduceData::default().with_index(partition).with_records(Some(batch(records, transactional)));
+    let data = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
+    let request = ProduceRequest::default()
+        .with_transactional_id(Some(id.clone()))
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![data]);
+    let base = loop {
+        let mut response = session.call(TXN_PRODUCE, &request).await?;
+        let answer = response.responses.remove(0).partition_responses.remove(0);
+        match answer.error_code {
+            0 => break answer.base_offset,
+            code => again(code).await?,
+        }
+    };
+    let request = EndTxnRequest::default()
+        .with_transactional_id(id)
+        .with_producer_id(producer_id)
+        .with_producer_epoch(epoch)
+        .with_committed(commit);
+    loop {
+        match session.call(END_TXN, &request).await?.error_code {
+            0 => return Ok(base),
+            code => again(code).await?,
+        }
+    }
+}
+
+/// Waits where the answer is to try again, and gives up where the log has stopped.
+async fn again(code: i16) -> io::Result<()> {
+    match code {
+        KAFKA_STORAGE_ERROR | COORDINATOR_NOT_AVAILABLE => Err(io::Error::other("the log has stopped")),
+        LOADING | NOT_COORDINATOR | CONCURRENT_TRANSACTIONS | NOT_ENOUGH_REPLICAS => {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Ok(())
+        }
+        code => panic!("a transaction of nobody else is refused: {code}"),
+    }
 }
 
 /// A record that can be read.
 #[derive(Clone, Debug)]
-pub(crate) struct Read {
-    pub(crate) topic: String,
-    pub(crate) partition: i32,
-    pub(crate) offset: i64,
-    pub(crate) timestamp: i64,
-    pub(crate) key: Option<String>,
-    pub(crate) value: String,
+pub struct Read {
+    /// Where it is.
+    pub topic: String,
+    /// Where it is.
+    pub partition: i32,
+    /// Where it is.
+    pub offset: i64,
+    /// Epoch ms.
+    pub timestamp: i64,
+    /// `None` for none.
+    pub key: Option<String>,
+    /// The value.
+    pub value: String,
     /// In order.
-    pub(crate) headers: Vec<(String, Option<String>)>,
-    pub(crate) origin: Option<String>,
+    pub headers: Vec<(String, Option<String>)>,
+    /// ORIGIN_MESSAGE_ID.
+    pub origin: Option<String>,
 }
 
 impl Read {
@@ -134,13 +224,13 @@ impl Read {
     }
 
     /// Its message id.
-    pub(crate) fn id(&self) -> String {
+    pub fn id(&self) -> String {
         format!("{}:{}:{}", self.topic, self.partition, self.offset)
     }
 }
 
 /// Everything in a partition, from its start to its high watermark.
-pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<Read> {
+pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<Read> {
     let mut session = Session::connect(address).await.expect("the server is ready");
     let (mut records, mut position) = (Vec::new(), 0);
     loop {
@@ -159,7 +249,7 @@ pub(crate) async fn read_all(address: SocketAddr, topic: &str, partition: i32) -
 }
 
 /// Records from an offset on and the offset after them, or an error code. Nothing more is there when that is the same.
-pub(crate) async fn fetch(
+pub async fn fetch(
     session: &mut Session,
     topic: &str,
     partition: i32,
@@ -186,6 +276,11 @@ pub(crate) async fn fetch(
     let (mut records, mut end) = (Vec::new(), position);
     while let Ok(header) = BatchHeader::read(&bytes) {
         let batch: Bytes = bytes.split_to(header.len);
+        // Markers of transactions are nobody's records.
+        if header.is_control() {
+            end = end.max(header.last_offset() + 1);
+            continue;
+        }
         header.check_crc(&batch).expect("a right crc");
         assert!(header.count > 0, "an empty batch at {}", header.base_offset);
         for record in &Records::open(&batch, &header, LIMIT).expect("it opens") {
@@ -204,7 +299,7 @@ pub(crate) async fn fetch(
 }
 
 /// The offset that a group goes on from.
-pub(crate) async fn committed(session: &mut Session, group: &str, topic: &str, partition: i32) -> io::Result<i64> {
+pub async fn committed(session: &mut Session, group: &str, topic: &str, partition: i32) -> io::Result<i64> {
     let topic = OffsetFetchRequestTopics::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
     let group = OffsetFetchRequestGroup::default()
         .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
@@ -220,13 +315,8 @@ pub(crate) async fn committed(session: &mut Session, group: &str, topic: &str, p
     }
 }
 
-pub(crate) async fn commit(
-    session: &mut Session,
-    group: &str,
-    topic: &str,
-    partition: i32,
-    offset: i64,
-) -> io::Result<()> {
+/// Commits an offset of a group without members.
+pub async fn commit(session: &mut Session, group: &str, topic: &str, partition: i32, offset: i64) -> io::Result<()> {
     let partition =
         OffsetCommitRequestPartition::default().with_partition_index(partition).with_committed_offset(offset);
     let topic = OffsetCommitRequestTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
@@ -235,11 +325,15 @@ pub(crate) async fn commit(
         .with_generation_id_or_member_epoch(-1)
         .with_topics(vec![topic]);
     let response = session.call(OFFSET_COMMIT, &request).await?;
-    assert_eq!(response.topics[0].partitions[0].error_code, 0, "{response:?}");
-    Ok(())
+    match response.topics[0].partitions[0].error_code {
+        0 => Ok(()),
+        KAFKA_STORAGE_ERROR | COORDINATOR_NOT_AVAILABLE => Err(io::Error::other("the log has stopped")),
+        code => panic!("error {code}: {response:?}"),
+    }
 }
 
-pub(crate) async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) {
+/// Creates a topic.
+pub async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) {
     let mut session = Session::connect(address).await.expect("the server is ready");
     let topic =
         CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
@@ -249,7 +343,7 @@ pub(crate) async fn create_topic(address: SocketAddr, topic: &str, partitions: i
 }
 
 /// Has a retry topic or a view created by naming it.
-pub(crate) async fn ask_for(address: SocketAddr, topic: &str) {
+pub async fn ask_for(address: SocketAddr, topic: &str) {
     let mut session = Session::connect(address).await.expect("the server is ready");
     loop {
         let wanted = vec![MetadataRequestTopic::default().with_name(Some(name(topic)))];
@@ -260,14 +354,4 @@ pub(crate) async fn ask_for(address: SocketAddr, topic: &str) {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-}
-
-/// The body of an HTTP answer.
-pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("connects");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.expect("sends");
-    let mut response = String::new();
-    stream.read_to_string(&mut response).await.expect("text");
-    response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or(response)
 }

@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use krocket_testkit::session::Session;
+use crate::http;
+use crate::session::Session;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::PATIENCE;
-use crate::wire::{self, Outgoing, Read};
+use super::PATIENCE;
+use super::wire::{self, Outgoing, Read};
 
 /// The topic that both groups consume, and its partitions.
 pub(crate) const WORK: &str = "work";
@@ -82,14 +83,21 @@ struct Book {
 }
 
 /// What everybody did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Books {
+    acks: i16,
     /// By value: true when it was acknowledged.
     produced: HashMap<String, bool>,
     groups: HashMap<&'static str, Book>,
 }
 
 type Shared = Arc<Mutex<Books>>;
+
+impl Books {
+    pub(crate) fn new(acks: i16) -> Self {
+        Books { acks, produced: HashMap::new(), groups: HashMap::new() }
+    }
+}
 
 /// A session with the server that there is now; `None` when the world has ended.
 async fn connected(world: &mut watch::Receiver<Option<SocketAddr>>) -> Option<Session> {
@@ -126,7 +134,8 @@ async fn send(session: &mut Session, batch: u64, books: &Shared) -> io::Result<(
     let tagged = |value: &String| Outgoing::new(value).header("TAGS", if is_even(value) { "even" } else { "odd" });
     let records: Vec<Outgoing> = values.iter().map(tagged).collect();
     books.lock().produced.extend(values.iter().map(|value| (value.clone(), false)));
-    wire::produce(session, WORK, (batch % 2) as i32, 1, &records).await?.expect("accepted");
+    let acks = books.lock().acks;
+    wire::produce(session, WORK, (batch % 2) as i32, acks, &records).await?.expect("accepted");
     books.lock().produced.extend(values.into_iter().map(|value| (value, true)));
     tokio::time::sleep(PAUSE).await;
     Ok(())
@@ -188,7 +197,8 @@ async fn process(style: &'static Style, session: &mut Session, record: &Read, bo
         change(books.lock().groups.entry(style.name).or_default().nacks.entry(key.clone()).or_default());
     };
     change(|nacks| nacks.unknown += 1);
-    wire::produce(session, &style.retry(), 0, 1, &[nack]).await?.expect("a nack of what was consumed is accepted");
+    let acks = books.lock().acks;
+    wire::produce(session, &style.retry(), 0, acks, &[nack]).await?.expect("a nack of what was consumed is accepted");
     change(|nacks| {
         nacks.unknown -= 1;
         nacks.acked += 1;
@@ -202,15 +212,20 @@ fn retries(record: &Read) -> u32 {
 }
 
 /// How a life ended.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    pub(crate) consumed: usize,
-    pub(crate) dead: usize,
-    pub(crate) retried: usize,
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    /// Messages that were processed.
+    pub consumed: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Retries that came.
+    pub retried: usize,
 }
 
 /// Holds what each group has against its nacks; where `all`, nothing may be on its way any more ("late" may come yet).
-pub(crate) async fn check(address: SocketAddr, http: SocketAddr, books: &Shared, all: bool) -> Result<Ended, String> {
+pub(crate) async fn check(address: SocketAddr, web: SocketAddr, books: &Shared, all: bool) -> Result<Ended, String> {
+    let acked = |(value, acked): (&String, &bool)| acked.then(|| value.clone());
+    let acked: Vec<String> = books.lock().produced.iter().filter_map(acked).collect();
     let mut ids: HashMap<String, String> = HashMap::new();
     for partition in 0..PARTITIONS {
         for record in wire::read_all(address, WORK, partition).await {
@@ -221,14 +236,13 @@ pub(crate) async fn check(address: SocketAddr, http: SocketAddr, books: &Shared,
     if produced.len() != ids.len() {
         return Err(format!("K2: {} records of {} messages in {WORK}", ids.len(), produced.len()));
     }
-    if let Some((value, _)) = books.lock().produced.iter().find(|(value, acked)| **acked && !produced.contains(*value))
-    {
+    if let Some(value) = acked.iter().find(|value| !produced.contains(*value)) {
         return Err(format!("K1: {value} was acknowledged and is gone"));
     }
     let mut ended = Ended::default();
     for style in &STYLES {
         let before = books.lock().groups.get(style.name).cloned().unwrap_or_default();
-        let waiting = waiting(http, style, &ids).await?;
+        let waiting = waiting(web, style, &ids).await?;
         let mut there: HashMap<(String, u32), usize> = HashMap::new();
         let mut dead = HashSet::new();
         for record in wire::read_all(address, &style.retry(), 0).await {
@@ -245,14 +259,16 @@ pub(crate) async fn check(address: SocketAddr, http: SocketAddr, books: &Shared,
             *there.entry((record.value.clone(), style.limit)).or_default() += 1;
             dead.insert(record.value);
         }
-        let still_waiting = self::waiting(http, style, &ids).await?;
+        let still_waiting = self::waiting(web, style, &ids).await?;
         let after = books.lock().groups.get(style.name).cloned().unwrap_or_default();
         let count = |of: &HashMap<(String, u32), usize>, key| of.get(key).copied().unwrap_or(0);
         // A message that comes back in between is seen in both the first list and the topic, and never in neither.
         for (key, nacks) in &before.nacks {
             let found = count(&waiting, key) + count(&there, key);
             if found < nacks.acked {
-                return Err(format!("K6: {}: {key:?} was nacked {nacks:?} and is there {found} times", style.name));
+                // A delivery that is written and not synced yet has ended the wait, and is not visible.
+                let name = style.name;
+                return Err(format!("late: K6: {name}: {key:?} was nacked {nacks:?} and is there {found} times"));
             }
         }
         for key in there.keys().chain(still_waiting.keys()) {
@@ -293,14 +309,14 @@ pub(crate) async fn check(address: SocketAddr, http: SocketAddr, books: &Shared,
 
 /// What waits for a group, by value and by how often it had been retried before.
 async fn waiting(
-    http: SocketAddr,
+    web: SocketAddr,
     style: &Style,
     ids: &HashMap<String, String>,
 ) -> Result<HashMap<(String, u32), usize>, String> {
     let mut found = HashMap::new();
     let mut next = String::new();
     loop {
-        let body = wire::get(http, &format!("/v1/retry/{}?limit=1000{next}", style.name)).await;
+        let (_, body) = http::get(web, &format!("/v1/retry/{}?limit=1000{next}", style.name)).await;
         let page: Value = serde_json::from_str(&body).map_err(|error| format!("{error}: {body}"))?;
         for item in page["items"].as_array().ok_or(body)? {
             let text = |name: &str| item[name].as_str().ok_or_else(|| format!("K6: no {name} in {item}"));
@@ -318,10 +334,10 @@ async fn waiting(
 }
 
 /// Checks until nothing is on its way any more.
-pub(crate) async fn check_all(address: SocketAddr, http: SocketAddr, books: &Shared) -> Result<Ended, String> {
+pub(crate) async fn check_all(address: SocketAddr, web: SocketAddr, books: &Shared) -> Result<Ended, String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match check(address, http, books, true).await {
+        match check(address, web, books, true).await {
             Err(late) if late.starts_with("late") && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }

@@ -2,22 +2,25 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use krocket_testkit::session::Session;
+use crate::session::Session;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::watch;
 
-use crate::ledger::{Kind, Ledger};
-use crate::wire::{self, Outgoing};
-use crate::{PARTITIONS, RETRY, TOPIC};
+use super::ledger::{Kind, Ledger};
+use super::wire::{self, Outgoing};
+use super::{PARTITIONS, RETRY, TOPIC};
 
 pub(crate) struct Client {
     id: u32,
     rng: StdRng,
     ledger: Arc<Mutex<Ledger>>,
     next: u64,
+    /// After each step.
+    pause: Duration,
     /// Acknowledged half messages that have no end yet.
     halves: Vec<String>,
     /// Acknowledged delayed ones that may still be cancelled.
@@ -25,8 +28,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(id: u32, seed: u64, ledger: Arc<Mutex<Ledger>>) -> Self {
-        Client { id, rng: StdRng::seed_from_u64(seed), ledger, next: 0, halves: Vec::new(), pending: Vec::new() }
+    pub(crate) fn new(id: u32, seed: u64, ledger: Arc<Mutex<Ledger>>, pause: Duration) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Client { id, rng, ledger, next: 0, pause, halves: Vec::new(), pending: Vec::new() }
     }
 
     /// Works whenever there is a server, until the world ends.
@@ -36,7 +40,11 @@ impl Client {
             if let Some(address) = address
                 && let Ok(mut session) = Session::connect(address).await
             {
-                while matches!(world.has_changed(), Ok(false)) && self.step(&mut session).await.is_ok() {}
+                while matches!(world.has_changed(), Ok(false)) && self.step(&mut session).await.is_ok() {
+                    if !self.pause.is_zero() {
+                        tokio::time::sleep(self.pause).await;
+                    }
+                }
             }
             // Gone, or about to be.
             if world.wait_for(|now| *now != address).await.is_err() {
@@ -46,7 +54,8 @@ impl Client {
     }
 
     async fn step(&mut self, session: &mut Session) -> std::io::Result<()> {
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
+            10 => self.transaction(session).await,
             0..3 => self.delayed(session).await,
             3 => self.cancel(session).await,
             4..6 => self.half(session).await,
@@ -56,6 +65,11 @@ impl Client {
         }
     }
 
+    /// 1 is a promise as well, where no power is lost.
+    fn acks(&mut self) -> i16 {
+        if self.rng.random() { self.ledger.lock().acks } else { -1 }
+    }
+
     fn value(&mut self) -> String {
         self.next += 1;
         format!("{}-{}", self.id, self.next)
@@ -63,7 +77,9 @@ impl Client {
 
     /// Several delayed records in one batch.
     async fn delayed(&mut self, session: &mut Session) -> std::io::Result<()> {
+        // What is no promise may be torn.
         let acks = if self.rng.random() { 1 } else { -1 };
+        let promised = acks == -1 || self.ledger.lock().acks == 1;
         let partition = self.rng.random_range(0..PARTITIONS);
         let mut records = Vec::new();
         for _ in 0..self.rng.random_range(1..20) {
@@ -73,7 +89,7 @@ impl Client {
             records.push(Outgoing::new(&value).header("TIMER_DELAY_MS", &delay.to_string()).header("UNIQ_KEY", &value));
         }
         let base = wire::produce(session, TOPIC, partition, acks, &records).await?.expect("accepted");
-        for (offset, record) in (base..).zip(records) {
+        for (offset, record) in (base..).zip(records).filter(|_| promised) {
             let mut ledger = self.ledger.lock();
             ledger.settle(&record.value, Kind::Delayed);
             // Past due at once is delivered in place, and has no other origin.
@@ -82,6 +98,26 @@ impl Client {
             }
             ledger.named(&record.value, format!("{TOPIC}:{partition}:{offset}"));
             self.pending.push(record.value);
+        }
+        Ok(())
+    }
+
+    /// Delayed records in a Kafka transaction: parked with its commit, never there after its abort.
+    async fn transaction(&mut self, session: &mut Session) -> std::io::Result<()> {
+        let (partition, commit) = (self.rng.random_range(0..PARTITIONS), self.rng.random_range(0..3) > 0);
+        let mut records = Vec::new();
+        for _ in 0..self.rng.random_range(1..6) {
+            let value = self.value();
+            let delay: i64 = self.rng.random_range(1..800);
+            self.ledger.lock().set(&value, Kind::Unknown, wire::now_ms() + delay);
+            records.push(Outgoing::new(&value).header("TIMER_DELAY_MS", &delay.to_string()));
+        }
+        let id = format!("client-{}", self.id);
+        let base = wire::transaction(session, &id, (TOPIC, partition), &records, commit).await?;
+        for (offset, record) in (base..).zip(records) {
+            let mut ledger = self.ledger.lock();
+            ledger.settle(&record.value, if commit { Kind::InTransaction } else { Kind::Aborted });
+            ledger.named(&record.value, format!("{TOPIC}:{partition}:{offset}"));
         }
         Ok(())
     }
@@ -142,7 +178,8 @@ impl Client {
             .header("RECONSUME_TIMES", times)
             .header("REAL_TOPIC", TOPIC)
             .header("ERROR", "does not add up");
-        wire::produce(session, RETRY, 0, 1, &[record]).await?.expect("accepted");
+        let acks = self.acks();
+        wire::produce(session, RETRY, 0, acks, &[record]).await?.expect("accepted");
         self.ledger.lock().settle(&value, kind);
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use crate::wire::Read;
-use crate::{DLQ, RETRY, TOPIC};
+use super::wire::Read;
+use super::{DLQ, RETRY, TOPIC};
 
 /// What a message is, as far as its client knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Delayed, acknowledged.
     Delayed,
     /// Its cancel was acknowledged.
@@ -18,6 +18,10 @@ pub(crate) enum Kind {
     Committed,
     /// Its rollback was acknowledged.
     RolledBack,
+    /// Delayed in a transaction whose commit was acknowledged.
+    InTransaction,
+    /// The same, and its abort was.
+    Aborted,
     /// Sent to retry, to come back once.
     Retried,
     /// Sent to retry with no attempt left.
@@ -37,21 +41,30 @@ pub(crate) struct Message {
 }
 
 /// All messages by value: each value is sent once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     messages: HashMap<String, Message>,
+    /// The least that is a promise, and what clients ask for where they may ask for little.
+    pub(crate) acks: i16,
 }
 
 /// How many messages of which kind.
-#[derive(Debug, Default)]
-pub(crate) struct Counts(HashMap<Kind, u64>);
+#[derive(Clone, Debug, Default)]
+pub struct Counts(HashMap<Kind, u64>);
 
 impl Counts {
-    pub(crate) fn of(&self, kind: Kind) -> u64 {
+    /// Messages of a kind.
+    pub fn of(&self, kind: Kind) -> u64 {
         self.0.get(&kind).copied().unwrap_or(0)
     }
 
-    pub(crate) fn add(&mut self, other: &Counts) {
+    /// All messages.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Adds those of another life.
+    pub fn add(&mut self, other: &Counts) {
         for (kind, count) in &other.0 {
             *self.0.entry(*kind).or_default() += count;
         }
@@ -59,6 +72,10 @@ impl Counts {
 }
 
 impl Ledger {
+    pub(crate) fn new(acks: i16) -> Self {
+        Ledger { messages: HashMap::new(), acks }
+    }
+
     pub(crate) fn set(&mut self, value: &str, kind: Kind, not_before: i64) {
         self.messages.insert(value.to_owned(), Message { kind, not_before, id: None });
     }
@@ -104,6 +121,7 @@ impl Ledger {
                 Kind::Committed | Kind::RolledBack | Kind::Half => "K9",
                 Kind::Cancelled => "K8",
                 Kind::Retried | Kind::Dead => "K6",
+                Kind::InTransaction | Kind::Aborted => "K4",
                 Kind::Delayed | Kind::Unknown => "K7",
             };
             if records.len() > 1 {
@@ -111,7 +129,7 @@ impl Ledger {
                 return Err(format!("{name}: {value} is there more than once: {places:?} ({message:?})"));
             }
             let record = records[0];
-            if matches!(message.kind, Kind::Cancelled | Kind::RolledBack | Kind::Half) {
+            if matches!(message.kind, Kind::Cancelled | Kind::RolledBack | Kind::Half | Kind::Aborted) {
                 return Err(format!("{name}: {value} is visible at {} ({message:?})", record.id()));
             }
             if record.timestamp < message.not_before && record.topic != DLQ {
@@ -121,7 +139,7 @@ impl Ledger {
             let wanted = match message.kind {
                 Kind::Retried => RETRY,
                 Kind::Dead => DLQ,
-                Kind::Delayed | Kind::Committed => TOPIC,
+                Kind::Delayed | Kind::Committed | Kind::InTransaction => TOPIC,
                 _ => &record.topic,
             };
             if record.topic != wanted {
@@ -135,7 +153,10 @@ impl Ledger {
         }
         if all {
             for (value, message) in &self.messages {
-                let due = matches!(message.kind, Kind::Delayed | Kind::Committed | Kind::Retried | Kind::Dead);
+                let due = matches!(
+                    message.kind,
+                    Kind::Delayed | Kind::Committed | Kind::InTransaction | Kind::Retried | Kind::Dead
+                );
                 if due && !seen.contains_key(value.as_str()) {
                     return Err(format!("K7: {value} never came ({message:?})"));
                 }
