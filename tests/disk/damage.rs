@@ -1,6 +1,7 @@
 //! A flipped bit or a cut anywhere in a data folder of the real program: the start or the fetch finds it, says in which file
 //! it is, and a reader that checks nothing gets no byte that was not written.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use krocket_testkit::session::Session;
@@ -32,6 +33,8 @@ struct Seen {
     lost: u64,
     refused: u64,
     refused_starts: u64,
+    /// Indexes that were found damaged by a read, and built anew by the next start.
+    rebuilt: u64,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,22 +147,8 @@ async fn damage(master: &Path, seed: u64, seen: &mut Seen) -> Result<(), String>
     if live {
         done = spoil(&path, &mut rng, seen);
     }
-    let mut missing = Vec::new();
-    for (topic, partitions, batches, (count, len)) in TOPICS {
-        for partition in 0..partitions {
-            let end = batches * count;
-            let found = read(address, topic, partition, end).await.map_err(|error| format!("{done}: {error}"))?;
-            for (offset, read) in &found.records {
-                if *read != value(topic, partition, *offset, len) {
-                    return Err(format!("{done}: {topic}:{partition}:{offset} is altered"));
-                }
-            }
-            seen.refused += found.refused.len() as u64;
-            let lost = (0..end).filter(|offset| !found.records.contains_key(offset));
-            missing.extend(lost.map(|offset| format!("{topic}:{partition}:{offset}")));
-        }
-    }
-    seen.lost += missing.len() as u64;
+    let (mut missing, refused) = look(address).await.map_err(|error| format!("{done}: {error}"))?;
+    seen.refused += refused;
     server.signal(Signal::TERM);
     let (_, said) = server.wait();
     let name = path.file_name().expect("a name").to_string_lossy();
@@ -167,10 +156,39 @@ async fn damage(master: &Path, seed: u64, seen: &mut Seen) -> Result<(), String>
         return Err(format!("{done}: lost {missing:?} and does not name the file:\n{said}"));
     }
     if !missing.is_empty() && !in_log {
-        return Err(format!("{done}: lost {missing:?}, and the log is sound:\n{said}"));
+        // The log is sound: the next start builds the index anew.
+        let mut server = serve(folder.path(), TOML);
+        let (address, _) = server.wait_until_ready();
+        (missing, _) = look(address).await.map_err(|error| format!("{done}, after a restart: {error}"))?;
+        server.signal(Signal::TERM);
+        let (_, said) = server.wait();
+        if !missing.is_empty() {
+            return Err(format!("{done}: lost {missing:?} after a restart, and the log is sound:\n{said}"));
+        }
+        seen.rebuilt += 1;
     }
+    seen.lost += missing.len() as u64;
     if done.starts_with("a flip") && missing.len() > 10 {
         return Err(format!("{done}: more than a batch is lost: {missing:?}\n{said}"));
     }
     Ok(())
+}
+
+/// What cannot be read of all that was written, and how many fetches were refused; an error where anything is altered.
+async fn look(address: SocketAddr) -> Result<(Vec<String>, u64), String> {
+    let (mut missing, mut refused) = (Vec::new(), 0);
+    for (topic, partitions, batches, (count, len)) in TOPICS {
+        for partition in 0..partitions {
+            let end = batches * count;
+            let found = read(address, topic, partition, end).await.map_err(|error| error.to_string())?;
+            let altered = |(offset, read): &(&i64, &Vec<u8>)| **read != value(topic, partition, **offset, len);
+            if let Some((offset, _)) = found.records.iter().find(altered) {
+                return Err(format!("{topic}:{partition}:{offset} is altered"));
+            }
+            refused += found.refused.len() as u64;
+            let lost = (0..end).filter(|offset| !found.records.contains_key(offset));
+            missing.extend(lost.map(|offset| format!("{topic}:{partition}:{offset}")));
+        }
+    }
+    Ok((missing, refused))
 }
