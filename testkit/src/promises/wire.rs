@@ -24,6 +24,7 @@ use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOf
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// The log has stopped, or is about to.
 const KAFKA_STORAGE_ERROR: i16 = 56;
+const REQUEST_TIMED_OUT: i16 = 7;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const UNKNOWN_TOPIC: i16 = 3;
 const LOADING: i16 = 14;
@@ -96,6 +97,8 @@ pub async fn produce(
             NOT_ENOUGH_REPLICAS => {}
             // The log has stopped, and the server with it: as good as no answer.
             KAFKA_STORAGE_ERROR => return Err(io::Error::other("the log has stopped")),
+            // It stood still for longer than that: what came of the batch is not known.
+            REQUEST_TIMED_OUT => return Err(io::ErrorKind::TimedOut.into()),
             _ => break answer,
         }
     };
@@ -178,6 +181,7 @@ pub async fn transaction(
 async fn again(code: i16) -> io::Result<()> {
     match code {
         KAFKA_STORAGE_ERROR | COORDINATOR_NOT_AVAILABLE => Err(io::Error::other("the log has stopped")),
+        REQUEST_TIMED_OUT => Err(io::ErrorKind::TimedOut.into()),
         LOADING | NOT_COORDINATOR | CONCURRENT_TRANSACTIONS | NOT_ENOUGH_REPLICAS => {
             tokio::time::sleep(Duration::from_millis(5)).await;
             Ok(())
