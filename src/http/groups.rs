@@ -165,14 +165,12 @@ async fn detail(kafka: &Kafka, summary: GroupSummary) -> Result<GroupDetail, Pro
         assigned.iter().for_each(|partition| readers.entry(partition).or_default().push(&member.id));
     }
     let all: BTreeSet<&Partition> = reached.keys().chain(readers.keys().copied()).collect();
-    let mut ends = BTreeMap::new();
-    for topic in all.iter().map(|(topic, _)| topic).collect::<BTreeSet<_>>() {
-        let partitions = all.iter().filter(|(other, _)| other == topic).map(|(_, partition)| *partition);
-        // A topic that was deleted has no ends; the group is shown all the same.
-        for (partition, end) in kafka.offsets(topic, partitions.collect::<Vec<_>>(), LATEST).await? {
-            ends.insert((topic.clone(), partition), end);
-        }
+    let mut topics: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+    for (topic, partition) in &all {
+        topics.entry(topic.clone()).or_default().push(*partition);
     }
+    // A topic that was deleted has no ends; the group is shown all the same.
+    let ends = kafka.offsets_of(topics.into_iter().collect(), LATEST).await?;
     let lag = |at: &Partition| {
         let (reached, end) = (reached.get(at), ends.get(at).copied());
         let members: Vec<String> = readers.get(at).into_iter().flatten().map(|member| (*member).to_owned()).collect();

@@ -1,6 +1,7 @@
 //! Kafka requests that HTTP endpoints make.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ use krocket_stack::{Connection, Handler, Head, Message, Request};
 pub const EARLIEST: i64 = -2;
 /// ListOffsets' timestamp for the high watermark.
 pub const LATEST: i64 = -1;
+
+/// Offsets by topic and partition.
+pub type Offsets = BTreeMap<(String, i32), i64>;
 
 tokio::task_local! {
     /// Who asked over HTTP, where that is known: the requests made for them are theirs.
@@ -94,17 +98,27 @@ impl Kafka {
         partitions: impl IntoIterator<Item = i32>,
         at: i64,
     ) -> Result<Vec<(i32, i64)>, Problem> {
-        let asked = |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(at);
-        let topic = ListOffsetsTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(partitions.into_iter().map(asked).collect());
-        let request = AskOffsets::default().with_replica_id((-1).into()).with_topics(vec![topic]);
+        let asked = vec![(topic.to_owned(), partitions.into_iter().collect())];
+        let found = self.offsets_of(asked, at).await?;
+        Ok(found.into_iter().map(|((_, partition), offset)| (partition, offset)).collect())
+    }
+
+    /// The same for partitions of many topics, with one request.
+    pub async fn offsets_of(&self, topics: Vec<(String, Vec<i32>)>, at: i64) -> Result<Offsets, Problem> {
+        let partition = |index| ListOffsetsPartition::default().with_partition_index(index).with_timestamp(at);
+        let topic = |(name, partitions): (String, Vec<i32>)| {
+            let partitions = partitions.into_iter().map(partition).collect();
+            ListOffsetsTopic::default().with_name(topic_name(&name)).with_partitions(partitions)
+        };
+        let topics = topics.into_iter().map(topic).collect();
+        let request = AskOffsets::default().with_replica_id((-1).into()).with_topics(topics);
         let ListOffsetsResponse(response) = self.ask(ApiKey::ListOffsets, ListOffsetsRequest(request)).await?;
-        let partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
-        Ok(partitions
-            .filter(|found| found.error_code == 0)
-            .map(|found| (found.partition_index, found.offset))
-            .collect())
+        let found = response.topics.into_iter().flat_map(|topic| {
+            let name = topic.name.to_string();
+            let good = topic.partitions.into_iter().filter(|found| found.error_code == 0);
+            good.map(move |found| ((name.clone(), found.partition_index), found.offset))
+        });
+        Ok(found.collect())
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use krocket_features::http::{ErrorBody, Problem};
 use krocket_protocol::ApiKey;
@@ -137,24 +138,25 @@ impl Ends {
 /// All topics; one that is deleted meanwhile may be without partitions.
 pub(super) async fn topics(kafka: &Kafka) -> Result<Vec<Ends>, Problem> {
     let sizes = sizes(kafka).await?;
-    let mut ends = Vec::new();
-    for topic in kafka.topics(None, false).await? {
-        let name = topic.name.map(|name| name.to_string()).unwrap_or_default();
-        let indexes: Vec<i32> = topic.partitions.iter().map(|partition| partition.partition_index).collect();
-        let starts: BTreeMap<i32, i64> =
-            kafka.offsets(&name, indexes.iter().copied(), EARLIEST).await?.into_iter().collect();
-        let mut partitions: Vec<(i32, i64, i64)> = kafka
-            .offsets(&name, indexes, LATEST)
-            .await?
-            .into_iter()
-            .filter_map(|(index, end)| Some((index, *starts.get(&index)?, end)))
-            .collect();
-        partitions.sort_unstable();
-        let bytes = sizes.get(&name).copied().unwrap_or(0);
-        ends.push(Ends { name, partitions, bytes });
+    let topic = |topic: MetadataResponseTopic| {
+        let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
+        (topic.name.map(|name| name.to_string()).unwrap_or_default(), partitions)
+    };
+    let mut topics: Vec<(String, Vec<i32>)> = kafka.topics(None, false).await?.into_iter().map(topic).collect();
+    topics.sort_unstable();
+    let starts = kafka.offsets_of(topics.clone(), EARLIEST).await?;
+    let mut ends: BTreeMap<String, Vec<(i32, i64, i64)>> = BTreeMap::new();
+    for (at, end) in kafka.offsets_of(topics.clone(), LATEST).await? {
+        if let Some(start) = starts.get(&at) {
+            ends.entry(at.0).or_default().push((at.1, *start, end));
+        }
     }
-    ends.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(ends)
+    let ends = topics.into_iter().map(|(name, _)| Ends {
+        partitions: ends.remove(&name).unwrap_or_default(),
+        bytes: sizes.get(&name).copied().unwrap_or(0),
+        name,
+    });
+    Ok(ends.collect())
 }
 
 async fn sizes(kafka: &Kafka) -> Result<BTreeMap<String, u64>, Problem> {
