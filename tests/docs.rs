@@ -28,7 +28,6 @@ const NOT_SERVED: &[(ApiKey, &str)] = &[
     (ApiKey::Vote, BROKERS),
     (ApiKey::BeginQuorumEpoch, BROKERS),
     (ApiKey::EndQuorumEpoch, BROKERS),
-    (ApiKey::DescribeQuorum, QUORUM),
     (ApiKey::AlterPartition, BROKERS),
     (ApiKey::UpdateFeatures, "the finalized features are those that are served"),
     (ApiKey::Envelope, BROKERS),

@@ -230,6 +230,7 @@ async fn cluster(asker: &mut Asker) {
         })
         .await;
     asker.every(|_| DescribeClusterRequest::default()).await;
+    asker.every(|_| DescribeQuorumRequest::default()).await;
     asker.every(|_| DescribeLogDirsRequest::default().with_topics(None)).await;
     asker.every(|_| ElectLeadersRequest::default().with_topic_partitions(None).with_timeout_ms(5000)).await;
     asker

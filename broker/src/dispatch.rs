@@ -40,6 +40,7 @@ impl Handler for Broker {
                 ApiKey::ListPartitionReassignments => {
                     answer(request, |h, m| api::list_partition_reassignments::handle(self, h, m)).await
                 }
+                ApiKey::DescribeQuorum => answer(request, |h, m| api::describe_quorum::handle(self, h, m)).await,
                 ApiKey::DescribeCluster => answer(request, |h, m| api::describe_cluster::handle(self, h, m)).await,
                 ApiKey::DescribeAcls => answer(request, |h, m| api::describe_acls::handle(self, h, m)).await,
                 ApiKey::CreateAcls => answer(request, |h, m| api::create_acls::handle(self, h, m)).await,

@@ -238,6 +238,7 @@ async fn cluster(walk: &mut Walk<'_>) {
     walk.shows(&bits(1 << 8), &["Describe cluster"], request.clone()).await;
     walk.shows(&bits(1 << 7 | 1 << 8), &["Alter cluster"], request).await;
     walk.needs(&["Describe cluster"], DescribeLogDirsRequest::default().with_topics(None)).await;
+    walk.needs(&["Describe cluster"], DescribeQuorumRequest::default()).await;
     walk.needs(&["Alter cluster"], ElectLeadersRequest::default().with_topic_partitions(None)).await;
     walk.needs(&["Alter cluster"], AlterPartitionReassignmentsRequest::default()).await;
     walk.needs(&["Describe cluster"], ListPartitionReassignmentsRequest::default().with_topics(None)).await;

@@ -197,6 +197,11 @@ impl Log {
         self.0.disk.admit(bytes)
     }
 
+    /// Where the log ends, as far as it is visible.
+    pub fn position(&self) -> u64 {
+        self.0.published.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
     /// Makes everything durable and takes hold of the log's files.
     pub fn snapshot(&self) -> Result<krocket_store::Snapshot, krocket_store::StoreError> {
         self.0.reader.snapshot()

@@ -110,6 +110,11 @@ pub(super) const LIST_CONFIG_RESOURCES: Schema =
 pub(super) const DESCRIBE_LOG_DIRS: Schema =
     Schema { flexible: 2, fields: &[array("Topics", &[string("Topic"), array_of("Partitions", &INT32)]).nullable(0)] };
 
+pub(super) const DESCRIBE_QUORUM: Schema = Schema {
+    flexible: 0,
+    fields: &[array("Topics", &[string("TopicName"), array("Partitions", &[int32("PartitionIndex")])])],
+};
+
 pub(super) const DESCRIBE_CLUSTER: Schema = Schema {
     flexible: 0,
     fields: &[

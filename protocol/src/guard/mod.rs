@@ -275,6 +275,7 @@ pub fn schema(api: ApiKey) -> Option<&'static Schema> {
         ApiKey::IncrementalAlterConfigs => &admin::INCREMENTAL_ALTER_CONFIGS,
         ApiKey::ListConfigResources => &admin::LIST_CONFIG_RESOURCES,
         ApiKey::DescribeLogDirs => &admin::DESCRIBE_LOG_DIRS,
+        ApiKey::DescribeQuorum => &admin::DESCRIBE_QUORUM,
         ApiKey::DescribeCluster => &admin::DESCRIBE_CLUSTER,
         ApiKey::DescribeProducers => &admin::DESCRIBE_PRODUCERS,
         ApiKey::DescribeTransactions => &admin::DESCRIBE_TRANSACTIONS,

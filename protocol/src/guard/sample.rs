@@ -206,6 +206,7 @@ macro_rules! for_each_request {
             IncrementalAlterConfigs => IncrementalAlterConfigsRequest,
             ListConfigResources => ListConfigResourcesRequest,
             DescribeLogDirs => DescribeLogDirsRequest,
+            DescribeQuorum => DescribeQuorumRequest,
             DescribeCluster => DescribeClusterRequest,
             DescribeProducers => DescribeProducersRequest,
             DescribeTransactions => DescribeTransactionsRequest,

@@ -56,6 +56,15 @@ pub(super) async fn describe_log_dirs(ask: &Ask<'_>, request: Request, next: &dy
     .await
 }
 
+/// DescribeQuorum: Describe.
+pub(super) async fn describe_quorum(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
+    let check = |_: &DescribeQuorumRequest| ask.cluster(Describe);
+    whole(request, next, check, |_, code| {
+        DescribeQuorumResponse::default().with_error_code(code).with_error_message(sentence())
+    })
+    .await
+}
+
 /// ElectLeaders: Alter.
 pub(super) async fn elect_leaders(ask: &Ask<'_>, request: Request, next: &dyn Handler) -> Result<Response, Error> {
     let version = request.head.version;

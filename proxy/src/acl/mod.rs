@@ -172,6 +172,7 @@ impl Authorizer {
             DescribeAcls => cluster::describe_acls(ask, request, next).await,
             CreateAcls => cluster::create_acls(ask, request, next).await,
             DeleteAcls => cluster::delete_acls(ask, request, next).await,
+            DescribeQuorum => cluster::describe_quorum(ask, request, next).await,
             DescribeLogDirs => cluster::describe_log_dirs(ask, request, next).await,
             ElectLeaders => cluster::elect_leaders(ask, request, next).await,
             AlterPartitionReassignments => cluster::alter_reassignments(ask, request, next).await,

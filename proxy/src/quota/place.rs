@@ -42,7 +42,9 @@ fn place(api: ApiKey, version: i16) -> Option<usize> {
         // See `set`.
         ApiKey::Produce | ApiKey::ApiVersions | ApiKey::Fetch | ApiKey::ShareFetch => return None,
         // They have none.
-        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate | ApiKey::WriteTxnMarkers => return None,
+        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate | ApiKey::WriteTxnMarkers | ApiKey::DescribeQuorum => {
+            return None;
+        }
         // After the error code.
         ApiKey::OffsetDelete => return Some(2),
         ApiKey::Metadata | ApiKey::OffsetCommit | ApiKey::OffsetFetch => 3,
@@ -165,7 +167,7 @@ mod tests {
             assert_eq!(throttled(api, 0, body)[..4], MILLIS.to_be_bytes());
         }
         let own = [ApiKey::Fetch, ApiKey::ShareFetch, ApiKey::StreamsGroupHeartbeat, ApiKey::StreamsGroupDescribe];
-        let none = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate, ApiKey::WriteTxnMarkers];
+        let none = [ApiKey::SaslHandshake, ApiKey::SaslAuthenticate, ApiKey::WriteTxnMarkers, ApiKey::DescribeQuorum];
         seen.extend(own.iter().chain(&none).map(|api| *api as i16));
         let missing: Vec<_> = TABLE.iter().filter(|row| !seen.contains(&(row.key as i16))).collect();
         assert!(missing.is_empty(), "{missing:?}");

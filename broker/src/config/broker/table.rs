@@ -43,6 +43,10 @@ static OWN: &[ConfigDef] = &[
         "1",
         "The replication factor of new topics: krocket is one broker.",
     ),
+    ConfigDef {
+        promise: Promise::DefaultOnly("Who may delete which topics is a matter of ACLs."),
+        ..row("delete.topic.enable", Kind::Boolean, "true", "Whether topics can be deleted.")
+    },
     row(
         "group.consumer.assignors",
         Kind::List(&["uniform", "range"]),

@@ -158,6 +158,22 @@ class KafkaTools(Java):
                 "quota-configs", "quota-producer"] if "topics" in phase else []
 
 
+class Console(Java):
+    """What a web console asks, with the Java client that it is built with; a case is a screen."""
+
+    screens = {
+        "kafbat-ui": ["start", "dashboard", "brokers", "topic-settings", "topic-life", "messages", "groups", "quotas",
+                      "acls-disabled"],
+        "akhq": ["nodes", "topics", "topic-settings", "topic-life", "messages", "groups", "acls-disabled"],
+    }
+
+    def cases(self, phase):
+        return list(self.screens[self.console()]) if "topics" in phase else []
+
+    def console(self):
+        return next(name for name in self.screens if self.name.startswith(name))
+
+
 class Rust(Client):
     needs = ("cargo", "cc", "make")
 
@@ -173,6 +189,9 @@ ALL = [
     Java("java-4", "4.3.1", "java"),
     Java("java-3.9", "3.9.2", "java"),
     KafkaTools("kafka-tools", "4.3.1"),
+    Console("kafbat-ui", "3.9.2", "consoles"),
+    Console("kafbat-ui-4", "4.3.1", "consoles"),
+    Console("akhq", "3.6.2", "consoles"),
     Node("kafkajs", "2.2.4"),
     Node("platformatic", "2.12.1"),
     Go("franz-go", "1.22.2"),
