@@ -9,6 +9,7 @@ use krocket_config::rules::{Live, Rules};
 use krocket_config::schema::RELOADED;
 use krocket_config::watch::{self, Watch};
 use krocket_config::{Config, ConfigError, Fault, Loaded, Override, load};
+use krocket_proxy::requests::RequestLog;
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,8 @@ impl Source {
 pub struct Current {
     /// The features' rules; the rest of krocket follows them.
     pub rules: Live,
+    /// Which requests are logged.
+    pub requests: Arc<RequestLog>,
     source: Source,
     watch: Mutex<Watch>,
     /// What the process was started with: what is not reloaded still holds.
@@ -92,8 +95,11 @@ impl Current {
         for result in ["ok", "failed"] {
             RELOADS.with_label_values(&[result]);
         }
+        let requests = Arc::new(RequestLog::default());
+        requests.set(config.logging.requests.sample, config.logging.requests.slow);
         Arc::new(Current {
             rules: Live::new(rules),
+            requests,
             source,
             watch: Mutex::new(watch),
             started: config.clone(),
@@ -139,6 +145,7 @@ impl Current {
         if reloaded(&before) != reloaded(&config) {
             self.rules.set(rules);
         }
+        self.requests.set(config.logging.requests.sample, config.logging.requests.slow);
         self.config.store(Arc::new(config));
         let mut state = self.state.lock();
         state.since_ms = now_ms();
@@ -175,7 +182,7 @@ fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
         ("security", started.security != now.security),
         ("limits", started.limits != now.limits),
         ("log", started.log != now.log),
-        ("logging", started.logging != now.logging),
+        ("logging", (&started.logging.filter, started.logging.format) != (&now.logging.filter, now.logging.format)),
         ("metrics", started.metrics != now.metrics),
         ("kafka", started.kafka != now.kafka),
         ("http", started.http != now.http),

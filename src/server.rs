@@ -110,10 +110,12 @@ impl Server {
             false => None,
         };
         let _ = v1.set(http::v1(routes, gate));
+        let requests = current.requests.clone();
         tokio::spawn(reload::follow(current, drain.clone()));
         doors.follow(&drain);
         let run = |((_, _, socket), listener): ((_, _, Listener), _)| {
-            let guarded = doors.guard(socket.with_quotas(quotas.clone()), &listener, &broker);
+            let socket = socket.with_quotas(quotas.clone()).with_requests(requests.clone());
+            let guarded = doors.guard(socket, &listener, &broker);
             tokio::spawn(guarded.run(features.handler.clone(), capacity.clone(), drain.clone(), grace))
         };
         let clients = bound.into_iter().zip(config.listeners()).map(run).collect();

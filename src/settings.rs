@@ -145,6 +145,11 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if let Err(error) = loaded.config.logging.filter.parse::<tracing_subscriber::filter::Targets>() {
         return Err(loaded.error("logging", "filter", format!("not a log filter: {error}")));
     }
+    let sample = loaded.config.logging.requests.sample;
+    if !(0.0..=1.0).contains(&sample) {
+        let message = format!("`sample` is {sample}; it must be from 0 to 1 (0.01 is one in a hundred)");
+        return Err(loaded.fault(&Fault::new(["logging".into(), "requests".into(), "sample".into()], message)));
+    }
     kafka_configs(loaded)?;
     policy(&loaded.config).map_err(|why| loaded.error("security", "super_users", why))?;
     rules(loaded).map(drop)
@@ -198,6 +203,18 @@ mod tests {
     fn refuse(section: &str, key: &str, value: &str) -> String {
         let loaded = load(None, vec![Override::flag("--it", section, key, value)]).expect("well-formed");
         check(&loaded).expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn a_share_of_requests_is_at_most_all_of_them() {
+        for sample in ["1.5", "-0.1", "nan"] {
+            let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+            let text = format!("[logging.requests]\nsample = {sample}\n");
+            std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+            let loaded = load(Some(file.path()), vec![]).expect("well-formed");
+            let message = check(&loaded).expect_err("must be refused").to_string();
+            assert!(message.contains(":2:10: `sample` is") && message.contains("from 0 to 1"), "{message}");
+        }
     }
 
     #[test]

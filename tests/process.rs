@@ -1,6 +1,6 @@
 //! The program as an operator meets it: signals, exit codes, sentences.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use krocket_testkit::Process;
@@ -172,10 +172,61 @@ fn metrics_are_in_prometheus_text_with_the_process_among_them() {
 
 /// A GET without an HTTP library.
 fn get(address: std::net::SocketAddr, path: &str) -> String {
-    use std::io::Read;
     let mut stream = std::net::TcpStream::connect(address).expect("connects");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: krocket\r\nConnection: close\r\n\r\n").expect("sends");
     let mut response = String::new();
     stream.read_to_string(&mut response).expect("text");
     response
+}
+
+#[test]
+fn requests_are_logged_while_the_configuration_says_so_and_their_secrets_never_are() {
+    let folder = tempdir().expect("a temporary folder");
+    let (file, data_dir) = (folder.path().join("krocket.toml"), folder.path().join("data"));
+    let server =
+        format!("[server]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\ndata_dir = {:?}\n", text(&data_dir));
+    std::fs::write(&file, &server).expect("written");
+    let mut process = Process::start(KROCKET, &["serve", "--config", text(&file)]);
+    let (kafka, _) = process.wait_until_ready();
+    let mut client = std::net::TcpStream::connect(kafka).expect("connected");
+    ask(&mut client, 18, "before", &[]);
+    let reload = |process: &mut Process, requests: &str| {
+        std::fs::write(&file, format!("{server}{requests}")).expect("written");
+        process.wait_for_line("the configuration was read again");
+    };
+
+    reload(&mut process, "[logging.requests]\nsample = 1.0\n");
+    ask(&mut client, 18, "probe\nx", &[]);
+    let line = process.wait_for_line("krocket_proxy::requests");
+    for field in [
+        "api=ApiVersions version=0 client_id=\"probe\\nx\"",
+        "principal=\"User:ANONYMOUS\"",
+        "error_code=0",
+        "slow=false",
+    ] {
+        assert!(line.contains(field), "no {field} in {line}");
+    }
+    let token = b"\0user\0hunter2";
+    ask(&mut client, 36, "probe", &[&(token.len() as i32).to_be_bytes()[..], token].concat());
+    let line = process.wait_for_line("SaslAuthenticate");
+    assert!(line.contains("error=\"IllegalSaslState\""), "{line}");
+
+    reload(&mut process, "[logging.requests]\nslow = \"1h\"\n");
+    ask(&mut client, 18, "after", &[]);
+    process.signal(Signal::TERM);
+    let (status, log) = process.wait();
+    assert!(status.success(), "{status:?}\n{log}");
+    assert_eq!(log.matches("krocket_proxy::requests").count(), 2, "{log}");
+    assert!(!log.contains("hunter2") && !log.contains("restart of krocket"), "{log}");
+}
+
+/// One request of version 0, and its answer.
+fn ask(client: &mut std::net::TcpStream, api: i16, client_id: &str, body: &[u8]) {
+    let id = (client_id.len() as i16).to_be_bytes();
+    let request = [&api.to_be_bytes()[..], &[0; 6], &id, client_id.as_bytes(), body].concat();
+    client.write_all(&(request.len() as i32).to_be_bytes()).expect("sent");
+    client.write_all(&request).expect("sent");
+    let mut length = [0; 4];
+    client.read_exact(&mut length).expect("answered");
+    client.read_exact(&mut vec![0; i32::from_be_bytes(length) as usize]).expect("answered");
 }

@@ -46,7 +46,7 @@ pub struct Config {
 }
 
 /// Sections that are taken over while krocket runs.
-pub const RELOADED: &[&str] = &["rules", "views", "retry", "names"];
+pub const RELOADED: &[&str] = &["rules", "views", "retry", "names", "logging.requests"];
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -166,13 +166,29 @@ pub struct Logging {
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
+    /// Which requests of clients are logged, a line each. Taken over while krocket runs.
+    pub requests: RequestLog,
 }
 
 impl Default for Logging {
     fn default() -> Self {
-        Logging { filter: "info".to_owned(), format: LogFormat::Text }
+        Logging { filter: "info".to_owned(), format: LogFormat::Text, requests: RequestLog::default() }
     }
 }
+
+/// `[logging.requests]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestLog {
+    /// How many of all requests, from 0 to 1: 0.01 is one in a hundred.
+    pub sample: f64,
+    /// Also every request that takes as long as this or longer. Those that are there to wait are not meant: Fetch,
+    /// ShareFetch, JoinGroup and SyncGroup.
+    #[serde(with = "units::optional_duration")]
+    pub slow: Option<Duration>,
+}
+
+impl Eq for RequestLog {}
 
 /// `[metrics]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

@@ -23,6 +23,7 @@ use crate::Limits;
 use crate::budget::Budget;
 use crate::quota::{Enforcer, Mute};
 use crate::reader::{ReadError, Reader};
+use crate::requests::RequestLog;
 use crate::sasl::{Sasl, Session, enter};
 use crate::service::{Answered, Call, CallError};
 use crate::stream::Stream;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) drain: CancellationToken,
     pub(crate) sasl: Option<Arc<Sasl>>,
     pub(crate) quotas: Option<Arc<Enforcer>>,
+    pub(crate) requests: Arc<RequestLog>,
 }
 
 /// Serves one client until it leaves, errs, idles, or the listener drains.
@@ -237,7 +239,8 @@ impl<'a> Pipeline<'a> {
             }
             self.kind = call.head.api;
             let shared = self.shared;
-            let answer = call.answer(shared.handler.clone(), self.session.clone(), shared.quotas.clone());
+            let asked = shared.requests.begin(&call.head, call.size);
+            let answer = call.answer(shared.handler.clone(), self.session.clone(), shared.quotas.clone(), asked);
             let mut answer: BoxFuture<'static, Answer> = Box::pin(answer);
             self.running.push_back(match poll!(&mut answer) {
                 Poll::Ready(answer) => Either::Left(ready(answer)),

@@ -8,6 +8,7 @@
 //! - `connection` is one client: reads frames, keeps responses in order, notices that the client went away.
 //! - `reader` turns bytes into frames within [`budget`]; `writer` sends chunks, file slices by the kernel.
 //! - [`quota`] measures what clients use and holds up who uses too much.
+//! - [`requests`] logs some of them.
 //! - `service` turns one frame into one response; `api_versions` is the one API answered here.
 
 pub mod acl;
@@ -17,6 +18,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod quota;
+pub mod requests;
 pub mod sasl;
 pub mod tls;
 

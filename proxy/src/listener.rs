@@ -17,6 +17,7 @@ use crate::connection::{ConnectionError, Shared, serve};
 use crate::metrics;
 use crate::quota::Enforcer;
 use crate::reader::ReadError;
+use crate::requests::RequestLog;
 use crate::sasl::Sasl;
 use crate::service::CallError;
 use crate::stream::Stream;
@@ -35,6 +36,7 @@ pub struct Listener {
     tls: Option<Arc<Tls>>,
     sasl: Option<Arc<Sasl>>,
     quotas: Option<Arc<Enforcer>>,
+    requests: Arc<RequestLog>,
 }
 
 impl Listener {
@@ -46,7 +48,14 @@ impl Listener {
         // Connections of an earlier process that linger in TIME_WAIT must not keep us from the port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        Ok(Listener { socket: socket.listen(BACKLOG)?, name: name.to_owned(), tls: None, sasl: None, quotas: None })
+        Ok(Listener {
+            socket: socket.listen(BACKLOG)?,
+            name: name.to_owned(),
+            tls: None,
+            sasl: None,
+            quotas: None,
+            requests: Arc::default(),
+        })
     }
 
     /// Encrypts every connection.
@@ -62,6 +71,11 @@ impl Listener {
     /// Holds clients to their quotas.
     pub fn with_quotas(self, quotas: Arc<Enforcer>) -> Self {
         Listener { quotas: Some(quotas), ..self }
+    }
+
+    /// Logs the requests that this one wants.
+    pub fn with_requests(self, requests: Arc<RequestLog>) -> Self {
+        Listener { requests, ..self }
     }
 
     /// The address, with the port that port 0 became.
@@ -80,8 +94,9 @@ impl Listener {
     ) -> bool {
         let Capacity { limits, open, strangers, budget } = capacity.into();
         let tls = self.tls.clone();
-        let (sasl, quotas) = (self.sasl.clone(), self.quotas.clone());
-        let shared = Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl, quotas });
+        let (sasl, quotas, requests) = (self.sasl.clone(), self.quotas.clone(), self.requests.clone());
+        let shared =
+            Arc::new(Shared { handler, limits, budget, strangers, drain: drain.clone(), sasl, quotas, requests });
         let cut_off = CancellationToken::new();
         let tasks = TaskTracker::new();
 

@@ -17,6 +17,7 @@ use crate::budget::Reservation;
 use crate::metrics;
 use crate::quota::{Enforcer, Throttle};
 use crate::reader::Frame;
+use crate::requests::Asked;
 use crate::sasl::{self, AuthError, Session};
 use crate::{api_versions, metrics::ApiMetrics};
 
@@ -104,6 +105,7 @@ impl Call {
         handler: Arc<dyn Handler>,
         session: Option<Arc<Session>>,
         quotas: Option<Arc<Enforcer>>,
+        asked: Option<Asked>,
     ) -> Result<Answered, CallError> {
         let Call { head, size, served, correlation_id, body, received, reservation } = self;
         let (api, mut version) = (head.api, head.version);
@@ -163,7 +165,11 @@ impl Call {
         };
         let mut body = encoded.map_err(|source| CallError::Stack { api, version, source })?;
         let throttle = meter.and_then(|meter| meter.finish(body.as_mut()));
-        metrics.seconds.observe(received.elapsed().as_secs_f64());
+        let time = received.elapsed();
+        metrics.seconds.observe(time.as_secs_f64());
+        if let Some(asked) = asked {
+            asked.answered(body.as_ref(), time, throttle.as_ref().map(|throttle| throttle.delay));
+        }
         let frame = body.map(|body| framed(metrics, api, version, correlation_id, body));
         match refused {
             Some(reason) => Err(CallError::Refused { answer: frame.unwrap_or_default(), reason }),

@@ -120,7 +120,9 @@ fn structs() -> BTreeMap<String, Struct> {
             } else if let Some(attribute) = trimmed.strip_prefix("#[") {
                 unit = match () {
                     () if attribute.contains("units::size") => "size",
-                    () if attribute.contains("units::duration") => "duration",
+                    () if attribute.contains("units::duration") || attribute.contains("units::optional_duration") => {
+                        "duration"
+                    }
                     () => unit,
                 };
             } else if let Some(name) = line.strip_prefix("pub struct ").and_then(|rest| rest.strip_suffix(" {")) {

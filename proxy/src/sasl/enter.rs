@@ -37,7 +37,8 @@ pub(crate) async fn enter(
                 if !matches!(api, ApiKey::ApiVersions | ApiKey::SaslHandshake | ApiKey::SaslAuthenticate) {
                     return Err(CallError::Unauthenticated { api }.into());
                 }
-                let answered = call.answer(shared.handler.clone(), Some(session.clone()), None).await;
+                let asked = shared.requests.begin(&call.head, call.size);
+                let answered = call.answer(shared.handler.clone(), Some(session.clone()), None, asked).await;
                 answered.map(|answered| answered.frame)
             };
             match answer {
