@@ -151,7 +151,7 @@ impl Default for Log {
             recent_bytes: 32 << 20,
             index_cache_bytes: 32 << 20,
             index_memtable_bytes: 16 << 20,
-            index_flush_bytes: 512 << 20,
+            index_flush_bytes: 256 << 20,
             min_free_bytes: 128 << 20,
             max_bytes: 0,
         }
