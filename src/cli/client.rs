@@ -206,7 +206,8 @@ impl Remote {
             }
             (None, token) => token.as_ref().map(|token| format!("Bearer {token}")),
         };
-        let config = Agent::config_builder().http_status_as_error(false).proxy(None).build();
+        // Each request on a connection of its own: a body that is not read to its end leaves one that cannot be used again.
+        let config = Agent::config_builder().http_status_as_error(false).proxy(None).max_idle_connections(0).build();
         let agent = match self.url("")?.starts_with("https:") {
             true => {
                 let trusted = krocket_proxy::tls::client(self.ca.as_deref()).map_err(Failure::Other)?;

@@ -46,7 +46,11 @@ impl Listener for Socket {
                     // One that is slow keeps nobody else out.
                     self.handshakes.spawn(shake_hands(tls, stream, peer));
                 }
-                Some(Ok(Some(accepted))) = self.handshakes.join_next() => return accepted,
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(accepted)) = done {
+                        return accepted;
+                    }
+                }
             }
         }
     }

@@ -48,7 +48,8 @@ pub(crate) async fn hopeless(address: SocketAddr) -> JoinSet<()> {
             let mut session = Session::connect(address).await.expect("connects");
             let mut position = 0;
             loop {
-                let Ok((records, end)) = wire::fetch(&mut session, &from, 0, position).await.expect("an answer") else {
+                let Ok((records, end, _)) = wire::fetch(&mut session, &from, 0, position).await.expect("an answer")
+                else {
                     position = self::end(&mut session, &from).await;
                     continue;
                 };

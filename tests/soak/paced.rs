@@ -165,7 +165,7 @@ async fn follow(address: SocketAddr, stop: Arc<AtomicBool>) {
     let mut position = crate::crowd::end(&mut session, TOPIC).await;
     while !stop.load(Ordering::Relaxed) {
         match wire::fetch(&mut session, TOPIC, 0, position).await.expect("an answer") {
-            Ok((_, end)) if end > position => position = end,
+            Ok((_, end, _)) if end > position => position = end,
             Ok(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             // Retention was faster.
             Err(_) => position = crate::crowd::end(&mut session, TOPIC).await,

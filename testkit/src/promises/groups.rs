@@ -164,7 +164,7 @@ async fn take(
     for (topic, partition) in places {
         let position = wire::committed(session, style.name, topic, *partition).await?;
         // A view is filled before it can be read.
-        let Ok((records, end)) = wire::fetch(session, topic, *partition, position).await? else { continue };
+        let Ok((records, end, _)) = wire::fetch(session, topic, *partition, position).await? else { continue };
         let (taken, rest) = records.split_at(records.len().min(TAKEN));
         for record in taken {
             process(style, session, record, books).await?;
@@ -333,10 +333,15 @@ async fn waiting(
     }
 }
 
-/// Checks until nothing is on its way any more.
+/// Checks until nothing is on its way any more; a group that goes on through what it has is waited for.
 pub(crate) async fn check_all(address: SocketAddr, web: SocketAddr, books: &Shared) -> Result<Ended, String> {
-    let deadline = Instant::now() + PATIENCE;
+    let done = || books.lock().groups.values().map(|book| book.consumed.len() + book.nacks.len()).sum::<usize>();
+    let (mut before, mut deadline) = (done(), Instant::now() + PATIENCE);
     loop {
+        let now = done();
+        if now > before {
+            (before, deadline) = (now, Instant::now() + PATIENCE);
+        }
         match check(address, web, books, true).await {
             Err(late) if late.starts_with("late") && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(100)).await;
