@@ -30,7 +30,8 @@ pub(crate) async fn handle(broker: &Broker, head: Head, request: DescribeQuorumR
         return response;
     }
     let (host, port) = broker.settings.advertised_to(&head.connection);
-    let name = text(head.connection.listener.as_ref());
+    // Kafka's client takes no other (RaftVoterEndpoint).
+    let name = text(&head.connection.listener.to_uppercase());
     let listener = Listener::default().with_name(name).with_host(text(host)).with_port(port);
     let node = Node::default().with_node_id(BrokerId(broker.settings.node_id)).with_listeners(vec![listener]);
     response.with_nodes(vec![node])
@@ -78,6 +79,9 @@ mod tests {
             assert_eq!((voter.replica_id, voter.log_end_offset), (NODE, quorum.high_watermark));
             assert_eq!(voter.last_caught_up_timestamp > 0, version >= 1);
             assert_eq!(response.nodes.len(), usize::from(version >= 2));
+            for listener in response.nodes.iter().flat_map(|node| &node.listeners) {
+                assert_eq!(listener.name.as_str(), listener.name.to_uppercase());
+            }
         }
     }
 }
