@@ -10,6 +10,8 @@ use krocket_protocol::chunk::Chunks;
 use krocket_protocol::{ApiKey, ErrorCode, StrBytes};
 use krocket_stack::{Connection, Head};
 
+use crate::quota::throttled_since;
+
 /// 2^64 divided by the golden ratio: multiples of it, modulo 2^64, lie evenly.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 const NEVER: u64 = u64::MAX;
@@ -118,18 +120,21 @@ fn error_code(api: ApiKey, version: i16, body: &Chunks) -> Option<i16> {
 /// The code's place in the bytes of the body.
 fn error_place(api: ApiKey, version: i16) -> Option<usize> {
     use ApiKey::*;
-    // Most have it behind their throttle_time_ms, which the oldest versions of some are without.
-    let throttled_since = match api {
-        ApiVersions | SaslHandshake | SaslAuthenticate | OffsetDelete | DescribeQuorum => return Some(0),
-        AlterPartitionReassignments if version >= 1 => return Some(5),
-        FindCoordinator if version > 3 => return None,
-        Fetch if version < 7 => return None,
-        AddPartitionsToTxn if version < 4 => return None,
-        DescribeLogDirs if version < 3 => return None,
-        ElectLeaders if version < 1 => return None,
-        JoinGroup => 2,
-        FindCoordinator | Heartbeat | LeaveGroup | SyncGroup | ListGroups => 1,
-        Fetch
+    match api {
+        ApiVersions | SaslHandshake | SaslAuthenticate | OffsetDelete | DescribeQuorum => Some(0),
+        AlterPartitionReassignments if version >= 1 => Some(5),
+        FindCoordinator if version > 3 => None,
+        Fetch if version < 7 => None,
+        AddPartitionsToTxn if version < 4 => None,
+        DescribeLogDirs if version < 3 => None,
+        ElectLeaders if version < 1 => None,
+        JoinGroup
+        | FindCoordinator
+        | Heartbeat
+        | LeaveGroup
+        | SyncGroup
+        | ListGroups
+        | Fetch
         | InitProducerId
         | AddPartitionsToTxn
         | AddOffsetsToTxn
@@ -150,10 +155,9 @@ fn error_place(api: ApiKey, version: i16) -> Option<usize> {
         | ShareGroupHeartbeat
         | ShareFetch
         | ShareAcknowledge
-        | StreamsGroupHeartbeat => 0,
-        _ => return None,
-    };
-    Some(if version >= throttled_since { 4 } else { 0 })
+        | StreamsGroupHeartbeat => Some(if version >= throttled_since(api) { 4 } else { 0 }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use known::{Admitted, Known};
 pub(crate) use meter::Meter;
 use metrics::Muted;
 pub(crate) use mute::Mute;
+pub(crate) use place::throttled_since;
 
 /// Holds clients to the quotas as they are at each request.
 pub struct Enforcer {

@@ -38,15 +38,20 @@ pub(super) fn raise(api: ApiKey, version: i16, body: &mut Chunks, millis: i32) -
 
 /// The field's place in the bytes of the body.
 fn place(api: ApiKey, version: i16) -> Option<usize> {
-    let since = match api {
+    match api {
         // See `set`.
-        ApiKey::Produce | ApiKey::ApiVersions | ApiKey::Fetch | ApiKey::ShareFetch => return None,
+        ApiKey::Produce | ApiKey::ApiVersions | ApiKey::Fetch | ApiKey::ShareFetch => None,
         // They have none.
-        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate | ApiKey::WriteTxnMarkers | ApiKey::DescribeQuorum => {
-            return None;
-        }
+        ApiKey::SaslHandshake | ApiKey::SaslAuthenticate | ApiKey::WriteTxnMarkers | ApiKey::DescribeQuorum => None,
         // After the error code.
-        ApiKey::OffsetDelete => return Some(2),
+        ApiKey::OffsetDelete => Some(2),
+        _ => (version >= throttled_since(api)).then_some(0),
+    }
+}
+
+/// The first version whose answer begins with throttle_time_ms, for APIs whose answers do.
+pub(crate) fn throttled_since(api: ApiKey) -> i16 {
+    match api {
         ApiKey::Metadata | ApiKey::OffsetCommit | ApiKey::OffsetFetch => 3,
         ApiKey::ListOffsets | ApiKey::JoinGroup | ApiKey::OffsetForLeaderEpoch | ApiKey::CreateTopics => 2,
         ApiKey::FindCoordinator
@@ -57,8 +62,7 @@ fn place(api: ApiKey, version: i16) -> Option<usize> {
         | ApiKey::ListGroups
         | ApiKey::DeleteTopics => 1,
         _ => 0,
-    };
-    (version >= since).then_some(0)
+    }
 }
 
 #[cfg(test)]
