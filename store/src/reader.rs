@@ -82,6 +82,18 @@ impl LogReader {
         Ok(slice)
     }
 
+    /// The row's batch, read once and checked.
+    pub fn checked(&self, row: &BatchRow) -> Result<Bytes, ReadError> {
+        let bytes = match self.slice(row.location)?.read() {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                return Err(self.damaged(row, "the file ends within it"));
+            }
+            read => read.map_err(|source| ReadError::Io { file: row.location.file, source })?,
+        };
+        self.check(row, &bytes)?;
+        Ok(bytes)
+    }
+
     /// Checks bytes that were read from the row's location.
     pub fn check(&self, row: &BatchRow, bytes: &[u8]) -> Result<(), ReadError> {
         match self.header(row, bytes)?.check_crc(bytes) {

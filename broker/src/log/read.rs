@@ -441,8 +441,7 @@ impl Shared {
 
     /// A row's records.
     pub(super) fn records(&self, row: &BatchRow) -> Result<Records, Attempt> {
-        let batch = self.reader.sound(row)?.read();
-        let batch = batch.map_err(|source| ReadError::Io { file: row.location.file, source })?;
+        let batch = self.reader.checked(row)?;
         let damaged = |error: String| {
             let message =
                 format!("the batch at offset {} of file {} is damaged: {error}", row.base_offset, row.location.file);
