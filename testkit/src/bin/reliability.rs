@@ -1,4 +1,4 @@
-//! Makes docs/reliability.md from the lines that the tests of endurance wrote: `reliability LINES OUTPUT`.
+//! Makes docs/reliability.md from the lines that the tests of endurance wrote: `reliability LINES OUTPUT DATE`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -10,21 +10,21 @@ const GROUPS: [&str; 6] = ["Power loss", "kill -9", "Disk", "Time", "Load", "Inp
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [lines, output] = &arguments[..] else { bail!("usage: reliability LINES OUTPUT") };
+    let [lines, output, date] = &arguments[..] else { bail!("usage: reliability LINES OUTPUT DATE") };
     let lines = std::fs::read_to_string(lines).with_context(|| format!("reading {lines}"))?;
     let lines: Vec<Line> =
         lines.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("a line of a test")?;
-    std::fs::write(output, page(&lines)).with_context(|| format!("writing {output}"))
+    std::fs::write(output, page(&lines, date)).with_context(|| format!("writing {output}"))
 }
 
-fn page(lines: &[Line]) -> String {
+fn page(lines: &[Line], date: &str) -> String {
     let mut out = "# Reliability\n\n\
         What was done to krocket, how often, and what came of it. `make torture` wrote this page from the lines that the \
         tests\nprint; nothing here is written by hand. The invariants K1 to K11 and S1 to S6 are said in \
         [the tests](../testkit/src/promises/mod.rs) and\n[the checker](../testkit/src/checker.rs). A seed plays the same \
         load again; what a kill meets is the machine's.\n\n"
         .to_owned();
-    let _ = writeln!(out, "Machine: {}. Made {}.\n", machine(), today());
+    let _ = writeln!(out, "Machine: {}. Made {date}.\n", machine());
     let mut groups: BTreeMap<usize, Vec<&Line>> = BTreeMap::new();
     for line in lines {
         let at = GROUPS.iter().position(|group| *group == line.group).unwrap_or(GROUPS.len());
@@ -54,20 +54,4 @@ fn machine() -> String {
     let kilobytes = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
     let kernel = read("/proc/sys/kernel/osrelease");
     format!("{model}, {cores} cores, {} GB, Linux {}", kilobytes.unwrap_or(0) / 1_000_000, kernel.trim())
-}
-
-/// UTC, as 2026-11-21.
-fn today() -> String {
-    let days =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-    // Years begin in March, so that the leap day is their last.
-    let days = days as i64 + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    format!("{:04}-{month:02}-{day:02}", year_of_era + era * 400 + i64::from(month <= 2))
 }
