@@ -35,16 +35,7 @@ async fn features_keep_their_promises_when_the_power_goes() {
     }
     println!("{kept:?}, {seen:?}");
     // A test that saw nothing has shown nothing.
-    for kind in [
-        Kind::Delayed,
-        Kind::Cancelled,
-        Kind::Committed,
-        Kind::RolledBack,
-        Kind::InTransaction,
-        Kind::Aborted,
-        Kind::Retried,
-        Kind::Dead,
-    ] {
+    for kind in Kind::PROMISED {
         assert!(kept.of(kind) > u64::from(plan.rounds) / 2, "{kind:?}: {kept:?}");
     }
     assert!(seen.changes > 0 && (seen.without_index > 0 || plan.rounds < 50), "{seen:?}");

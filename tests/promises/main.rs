@@ -44,16 +44,7 @@ async fn features_keep_their_promises_under_kill_9() {
         println!("after life {}: {kept:?}, {:.0} s", life.number + 1, plan.seconds());
     }
     // A test that saw nothing has shown nothing.
-    for kind in [
-        Kind::Delayed,
-        Kind::Cancelled,
-        Kind::Committed,
-        Kind::RolledBack,
-        Kind::InTransaction,
-        Kind::Aborted,
-        Kind::Retried,
-        Kind::Dead,
-    ] {
+    for kind in Kind::PROMISED {
         assert!(kept.of(kind) > u64::from(plan.rounds), "{kind:?}: {kept:?}");
     }
     let result = format!("{} promises and {retried} retries of groups kept: K1, K2, K4, K6 to K10", kept.total());

@@ -30,6 +30,20 @@ pub enum Kind {
     Unknown,
 }
 
+impl Kind {
+    /// Those of which something was promised in the end: a test that saw none of one has shown nothing of it.
+    pub const PROMISED: [Kind; 8] = [
+        Kind::Delayed,
+        Kind::Cancelled,
+        Kind::Committed,
+        Kind::RolledBack,
+        Kind::InTransaction,
+        Kind::Aborted,
+        Kind::Retried,
+        Kind::Dead,
+    ];
+}
+
 /// One message.
 #[derive(Clone, Debug)]
 pub(crate) struct Message {
