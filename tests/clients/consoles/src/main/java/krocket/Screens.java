@@ -28,7 +28,8 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** What both consoles are given to look at, and what neither of them may show: something offline, empty or unknown. */
 final class Screens implements AutoCloseable {
-    static final long BASE = 1_750_000_000_000L;
+    /** Ten minutes ago: records older than a week may be gone before they are read. */
+    static final long BASE = System.currentTimeMillis() - 600_000;
 
     final AdminClient admin;
     final String prefix;
