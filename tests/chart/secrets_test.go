@@ -29,10 +29,12 @@ func secret(t *testing.T, path string) []byte {
 	switch name := filepath.Base(path); {
 	case strings.HasSuffix(filepath.Dir(path), "/users"):
 		return []byte(usersFile)
-	case strings.HasSuffix(filepath.Dir(path), "/http"):
+	case strings.HasSuffix(filepath.Dir(path), "/krocket/http"):
 		return []byte(tokensFile)
 	case name == "jwks.json":
 		return keySet()
+	case strings.HasSuffix(name, ".crl"):
+		return certificates.revoked()
 	case name == "ca.crt":
 		return certificates.ca
 	case name == "tls.crt" || name == "server.pem":
@@ -53,23 +55,54 @@ func keySet() []byte {
 	return fmt.Appendf(nil, `{"keys": [{"kty": "EC", "crv": "P-256", "kid": "one", "x": %q, "y": %q}]}`, part(public.X), part(public.Y))
 }
 
-type certificates struct{ ca, server, serverKey, client, clientKey []byte }
+type certificates struct {
+	ca, server, serverKey, client, clientKey []byte
+
+	revoked func(...*big.Int) []byte // a list of these serial numbers
+	issue   func(name string) []byte // another certificate of the server's key
+	serial  *big.Int                 // the client's
+}
 
 var makeCertificates = sync.OnceValue(func() certificates {
 	caKey, ca := key(), template("krocket test CA")
-	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign
+	ca.IsCA, ca.BasicConstraintsValid, ca.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 	caDer := sign(ca, ca, caKey, caKey)
-	server, serverKey := template("krocket"), key()
-	server.IPAddresses, server.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost"}
-	server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	authority, err := x509.ParseCertificate(caDer)
+	must(err)
+	serverKey := key()
+	issue := func(name string) []byte {
+		server := template(name)
+		server.IPAddresses, server.DNSNames = []net.IP{net.IPv4(127, 0, 0, 1)}, []string{"localhost", serviceHost, podHost}
+		server.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+		return pemOf("CERTIFICATE", sign(server, ca, serverKey, caKey))
+	}
 	client, clientKey := template("admin"), key()
 	client.Subject.Organization = []string{"example"}
 	client.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	return certificates{
-		ca: pemOf("CERTIFICATE", caDer), server: pemOf("CERTIFICATE", sign(server, ca, serverKey, caKey)), serverKey: pemOfKey(serverKey),
+		ca: pemOf("CERTIFICATE", caDer), server: issue("krocket"), serverKey: pemOfKey(serverKey),
 		client: pemOf("CERTIFICATE", sign(client, ca, clientKey, caKey)), clientKey: pemOfKey(clientKey),
+		issue: issue, serial: client.SerialNumber,
+		revoked: func(serials ...*big.Int) []byte { return revocations(authority, caKey, serials) },
 	}
 })
+
+// What the certificate of krocket must have as its names.
+const (
+	serviceHost = "krocket.messaging.svc.cluster.local"
+	podHost     = "krocket-0.krocket-headless.messaging.svc.cluster.local"
+)
+
+func revocations(authority *x509.Certificate, key *ecdsa.PrivateKey, serials []*big.Int) []byte {
+	list := &x509.RevocationList{Number: big.NewInt(int64(len(serials))), ThisUpdate: time.Now(), NextUpdate: time.Now().Add(time.Hour)}
+	for _, serial := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: serial, RevocationTime: time.Now()})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, authority, key)
+	must(err)
+	return pemOf("X509 CRL", der)
+}
 
 func template(name string) *x509.Certificate {
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))

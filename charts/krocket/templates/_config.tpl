@@ -4,6 +4,7 @@
 {{- $folder := printf "/etc/krocket/tls/%s" .name -}}
 {{- $tls := dict "cert" (printf "%s/%s" $folder .tls.certKey) "key" (printf "%s/%s" $folder .tls.keyKey) "client_auth" .tls.clientAuth -}}
 {{- if ne .tls.clientAuth "none" }}{{- $_ := set $tls "client_ca" (printf "%s/%s" $folder .tls.caKey) }}{{ end -}}
+{{- if .tls.crl.existingSecret }}{{- $_ := set $tls "crl" (printf "/etc/krocket/crl/%s/%s" .name .tls.crl.key) }}{{ end -}}
 {{ toJson $tls }}
 {{- end }}
 
@@ -40,10 +41,16 @@
 {{- $_ := set $security "users_file" (printf "/etc/krocket/users/%s" .Values.security.users.key) }}
 {{- end }}
 {{- if $security }}{{ $_ := set $sections "security" $security }}{{ end -}}
+{{- $http := deepCopy (default dict .Values.config.http) -}}
 {{- if .Values.security.httpTokens.existingSecret }}
-{{- $tokens := dict "tokens_file" (printf "/etc/krocket/http/%s" .Values.security.httpTokens.key) }}
-{{- $_ := set $sections "http" (merge $tokens (default dict .Values.config.http)) }}
-{{- end -}}
+{{- $_ := set $http "tokens_file" (printf "/etc/krocket/http/%s" .Values.security.httpTokens.key) }}
+{{- end }}
+{{- with $listeners.http.tls }}
+{{- if .enabled }}
+{{- $_ := set $http "tls" (dict "cert" (printf "/etc/krocket/tls/http/%s" .certKey) "key" (printf "/etc/krocket/tls/http/%s" .keyKey)) }}
+{{- end }}
+{{- end }}
+{{- if $http }}{{ $_ := set $sections "http" $http }}{{ end -}}
 # Made by Helm. A change down to "While krocket runs" restarts the pod.
 {{- range $name, $table := $sections }}
 {{- if $table }}{{ include "krocket.toml.table" (dict "name" $name "table" $table) }}{{ end }}

@@ -93,3 +93,49 @@ annotations:
 {{- if .Values.listeners.external.enabled }}{{- $_ := set $on "external" .Values.listeners.external }}{{ end -}}
 {{ toYaml $on }}
 {{- end }}
+
+{{/* TLS that is on, by the listener's name, as YAML. */}}
+{{- define "krocket.tls" -}}
+{{- $on := dict -}}
+{{- range $name, $listener := merge (dict "http" .Values.listeners.http) (include "krocket.listeners" . | fromYaml) -}}
+{{- if $listener.tls.enabled }}{{- $_ := set $on $name $listener.tls }}{{ end -}}
+{{- end -}}
+{{ toYaml $on }}
+{{- end }}
+
+{{/* A host of the HTTP API, for $KROCKET_HTTP and for people: (dict "root" $ "host" "...") */}}
+{{- define "krocket.http" -}}
+{{- $http := .root.Values.listeners.http -}}
+{{ $http.tls.enabled | ternary "https" "http" }}://{{ .host }}:{{ int $http.port }}
+{{- end }}
+
+{{/* Whether a probe's port is that of HTTP: (dict "root" $ "port" "http"). Empty if not. */}}
+{{- define "krocket.ownPort" -}}
+{{- if has (toString .port) (list "http" (toString (int .root.Values.listeners.http.port))) }}yes{{ end -}}
+{{- end }}
+
+{{/* A probe: (dict "root" $ "probe" {}). The kubelet does not look at certificates, but must be told to speak HTTPS. */}}
+{{- define "krocket.probe" -}}
+{{- $probe := deepCopy .probe -}}
+{{- with $probe.httpGet -}}
+{{- if and $.root.Values.listeners.http.tls.enabled (not .scheme) (include "krocket.ownPort" (dict "root" $.root "port" .port)) -}}
+{{- $_ := set . "scheme" "HTTPS" -}}
+{{- end -}}
+{{- end -}}
+{{ toYaml $probe }}
+{{- end }}
+
+{{/*
+How a monitor has Prometheus speak HTTPS: (dict "root" $ "tlsConfig" {}). Prometheus comes to the pod's address, so it must be
+told which name the certificate has.
+*/}}
+{{- define "krocket.scrape" -}}
+{{- $tls := .root.Values.listeners.http.tls -}}
+{{- $config := merge (deepCopy .tlsConfig) (dict "serverName" (include "krocket.serviceHost" .root)) -}}
+{{- if and $tls.caKey (not (or $config.ca $config.caFile $config.insecureSkipVerify)) -}}
+{{- $_ := set $config "ca" (dict "secret" (dict "name" $tls.existingSecret "key" $tls.caKey)) -}}
+{{- end -}}
+scheme: https
+tlsConfig:
+  {{- toYaml $config | nindent 2 }}
+{{- end }}
