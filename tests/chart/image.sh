@@ -2,7 +2,8 @@
 # Builds the Dockerfile with buildah and runs what it makes as the chart's pod does: as its user, with a read-only root, in
 # a network of its own; then the chart's `helm test` against it. image_test.go says what is run:
 #
-#   image.sh WORK    WORK/etc (the folder /etc/krocket), WORK/args, WORK/user, WORK/hosts, WORK/test (the test pod's script)
+#   image.sh WORK    WORK/etc (the folder /etc/krocket), WORK/args, WORK/user, WORK/hosts,
+#                    WORK/ready (the address of its probe), WORK/test (the test pod's script)
 #
 # There is no registry: Debian comes from debootstrap, and the image of Rust is stood in for by one whose cargo has the
 # binary ($KROCKET_BIN) already. Everything else of the Dockerfile runs as it stands. Needs root, buildah and debootstrap.
@@ -91,7 +92,7 @@ mapfile -t args <"$work/args"
 (as_pod krocket "${args[@]}") 2>"$work/log" &
 krocket=$!
 for _ in $(seq 200); do
-  code=$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:9644/readyz || true)
+  code=$(curl -sk -o /dev/null -w '%{http_code}' "$(cat "$work/ready")" || true)
   [ "$code" = 200 ] && break
   kill -0 "$krocket" 2>/dev/null || break
   sleep 0.1

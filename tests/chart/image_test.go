@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,9 +24,16 @@ func TestImage(t *testing.T) {
 			t.Skipf("there is no %s here: apt-get install buildah debootstrap iproute2", tool)
 		}
 	}
+	for _, name := range []string{"default", "https"} {
+		t.Run(name, func(t *testing.T) { runImage(t, name) })
+	}
+}
+
+func runImage(t *testing.T, name string) {
+	t.Helper()
 	var set apps.StatefulSet
 	var test core.Pod
-	for _, document := range documents(mustRender(t, "default")) {
+	for _, document := range documents(mustRender(t, name)) {
 		switch parse(t, document).Kind {
 		case "StatefulSet":
 			decode(t, document, &set)
@@ -49,19 +57,27 @@ func TestImage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("etc/config/krocket.toml", configFile(t, "default"))
+	config := configFile(t, name)
+	write("etc/config/krocket.toml", config)
+	for _, found := range secretFile.FindAllStringSubmatch(config, -1) {
+		write("etc"+strings.TrimPrefix(found[1], "/etc/krocket"), string(secret(t, found[1])))
+	}
+	for _, variable := range append(container.Env, test.Spec.Containers[0].Env...) {
+		if variable.Name == "KROCKET_CA" {
+			write("etc"+strings.TrimPrefix(variable.Value, "/etc/krocket"), string(secret(t, variable.Value)))
+		}
+	}
 	write("args", strings.Join(container.Args, "\n")+"\n")
 	write("user", fmt.Sprintf("%d:%d", *pod.SecurityContext.RunAsUser, *pod.SecurityContext.RunAsGroup))
 	write("hosts", "127.0.0.1 localhost krocket.messaging.svc.cluster.local krocket-0.krocket-headless.messaging.svc.cluster.local\n")
-	var script strings.Builder
-	for _, variable := range test.Spec.Containers[0].Env {
-		fmt.Fprintf(&script, "export %s='%s'\n", variable.Name, variable.Value)
-	}
 	command := test.Spec.Containers[0].Command
 	if len(command) != 3 || command[0] != "bash" || command[1] != "-ec" {
 		t.Fatalf("the test pod's command is %q", command)
 	}
-	write("test", script.String()+command[2])
+	probe := container.ReadinessProbe.HTTPGet
+	write("ready", fmt.Sprintf("%s://127.0.0.1:9644%s", strings.ToLower(string(cmp.Or(probe.Scheme, core.URISchemeHTTP))), probe.Path))
+	// And then `kubectl exec krocket-0 -- krocket topic list`.
+	write("test", exports(test.Spec.Containers[0])+command[2]+exports(container)+"krocket topic list\n")
 
 	binary, err := filepath.Abs(binary(t))
 	if err != nil {
@@ -79,12 +95,26 @@ func TestImage(t *testing.T) {
 		"== /readyz 200",
 		"Kafka clients are told krocket-0.krocket-headless.messaging.svc.cluster.local:9092, which answers",
 		"VALUE      revision 1 of krocket",
+		"krocket-helm-test ",
 		"== stopped",
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q was not printed", want)
 		}
 	}
+}
+
+// exports are the container's variables for a shell.
+func exports(container core.Container) string {
+	var script strings.Builder
+	for _, variable := range container.Env {
+		value := variable.Value
+		if variable.ValueFrom != nil {
+			value = token // the only one
+		}
+		fmt.Fprintf(&script, "export %s='%s'\n", variable.Name, value)
+	}
+	return script.String()
 }
 
 func decode(t *testing.T, document string, into any) {

@@ -27,17 +27,18 @@ func TestRestarts(t *testing.T) {
 	set := func(values string) string { return renderText(t, values)["krocket/templates/statefulset.yaml"] }
 	before := set("{}")
 	for values, restarts := range map[string]bool{
-		"rules: [{topics: [a], half: false}]":                 false,
-		"views: [{name: a, source: b, filter: c}]":            false,
-		"retry: [{groups: [a], max_attempts: 3}]":             false,
-		"names: {dlq: dead.}":                                 false,
-		"config: {kafka: {num.partitions: 3}}":                true,
-		"listeners: {internal: {port: 9093}}":                 true,
-		"clusterDomain: corp.local":                           true,
-		"metrics: {dashboard: {enabled: true}}":               false,
-		"security: {superUsers: [\"User:a\"]}":                true,
-		"networkPolicy: {enabled: true}":                      false,
-		"listeners: {external: {enabled: true, host: \"a\"}}": true,
+		"rules: [{topics: [a], half: false}]":                          false,
+		"views: [{name: a, source: b, filter: c}]":                     false,
+		"retry: [{groups: [a], max_attempts: 3}]":                      false,
+		"names: {dlq: dead.}":                                          false,
+		"config: {kafka: {num.partitions: 3}}":                         true,
+		"listeners: {internal: {port: 9093}}":                          true,
+		"clusterDomain: corp.local":                                    true,
+		"metrics: {dashboard: {enabled: true}}":                        false,
+		"security: {superUsers: [\"User:a\"]}":                         true,
+		"networkPolicy: {enabled: true}":                               false,
+		"listeners: {http: {tls: {enabled: true, existingSecret: a}}}": true,
+		"listeners: {external: {enabled: true, host: \"a\"}}":          true,
 	} {
 		if changed := set(values) != before; changed != restarts {
 			t.Errorf("with %s the pod changes: %v", values, changed)
@@ -47,33 +48,18 @@ func TestRestarts(t *testing.T) {
 
 // TestRulesAreFollowed: krocket sees new rules where the kubelet puts them, by swapping the link of a ConfigMap's folder.
 func TestRulesAreFollowed(t *testing.T) {
-	folder := t.TempDir()
-	mount := func(version, values string) {
+	folder := &volume{folder: t.TempDir()}
+	mount := func(values string) {
 		text := parse(t, renderText(t, values)["krocket/templates/configmap.yaml"]).Data["krocket.toml"]
-		if err := os.Mkdir(filepath.Join(folder, version), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(folder, version, "krocket.toml"), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(version, filepath.Join(folder, "..data_tmp")); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(filepath.Join(folder, "..data_tmp"), filepath.Join(folder, "..data")); err != nil {
-			t.Fatal(err)
-		}
+		folder.put(t, map[string][]byte{"krocket.toml": []byte(text)})
 	}
-	mount("..v1", "{}")
-	file := filepath.Join(folder, "krocket.toml")
-	if err := os.Symlink("..data/krocket.toml", file); err != nil {
-		t.Fatal(err)
-	}
-	krocket := start(t, file)
+	mount("{}")
+	krocket := start(t, filepath.Join(folder.folder, "krocket.toml"))
 	if _, body := krocket.get(t, "/v1/config"); strings.Contains(body, "billing") {
 		t.Fatalf("before the upgrade: %s", body)
 	}
 
-	mount("..v2", "retry: [{groups: [\"billing*\"], max_attempts: 3}]")
+	mount("retry: [{groups: [\"billing*\"], max_attempts: 3}]")
 
 	await(t, "the new rules", func() bool {
 		_, body := krocket.get(t, "/v1/config")
@@ -83,7 +69,7 @@ func TestRulesAreFollowed(t *testing.T) {
 		t.Error("the reload was not counted")
 	}
 
-	mount("..v3", "retry: [{groups: [\"billing*\"], backoff: {initial: never}}]")
+	mount("retry: [{groups: [\"billing*\"], backoff: {initial: never}}]")
 
 	await(t, "the refusal", func() bool {
 		_, metrics := krocket.get(t, "/metrics")

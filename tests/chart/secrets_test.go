@@ -20,7 +20,9 @@ import (
 
 const usersFile = "admin = \"admin-secret\"\nalice = \"alice-secret\"\n"
 
-const tokensFile = "0123456789abcdef0123 = \"User:admin\"\n"
+const token = "0123456789abcdef0123"
+
+const tokensFile = token + " = \"User:admin\"\n"
 
 // secret is the content of a Secret's key, told by the name that the value files give it.
 func secret(t *testing.T, path string) []byte {
