@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 )
 
 // volume is a folder as the kubelet mounts a Secret or a ConfigMap: a link to the version that holds, swapped for a new one.
@@ -135,6 +138,54 @@ func TestRevoked(t *testing.T) {
 	if _, err := ask(t, krocket.listeners["external"], trust(t, false)); err != nil {
 		t.Errorf("without a certificate, where none is required: %v", err)
 	}
+}
+
+// TestMounts: every file that krocket and the pod of `helm test` are told of lies in a volume of theirs.
+func TestMounts(t *testing.T) {
+	count := 0
+	for _, name := range files(t, "values") {
+		var set apps.StatefulSet
+		var test core.Pod
+		for _, document := range documents(mustRender(t, name)) {
+			switch parse(t, document).Kind {
+			case "StatefulSet":
+				decode(t, document, &set)
+			case "Pod":
+				decode(t, document, &test)
+			}
+		}
+		var paths []string
+		for _, found := range secretFile.FindAllStringSubmatch(configFile(t, name), -1) {
+			paths = append(paths, found[1])
+		}
+		count += mounted(t, name, set.Spec.Template.Spec, paths)
+		if len(test.Spec.Containers) > 0 {
+			count += mounted(t, name, test.Spec, nil)
+		}
+	}
+	if count < 20 {
+		t.Errorf("only %d files", count)
+	}
+}
+
+// mounted looks for the paths, and for those of the variables, in the volumes of the pod's first container.
+func mounted(t *testing.T, name string, pod core.PodSpec, paths []string) int {
+	t.Helper()
+	container := pod.Containers[0]
+	for _, variable := range container.Env {
+		if strings.HasPrefix(variable.Value, "/etc/krocket/") {
+			paths = append(paths, variable.Value)
+		}
+	}
+	for _, path := range paths {
+		mount := slices.IndexFunc(container.VolumeMounts, func(mount core.VolumeMount) bool { return mount.MountPath == filepath.Dir(path) })
+		if mount < 0 {
+			t.Errorf("%s: %s has no volume for %s", name, container.Name, path)
+		} else if volume := container.VolumeMounts[mount].Name; !slices.ContainsFunc(pod.Volumes, func(one core.Volume) bool { return one.Name == volume }) {
+			t.Errorf("%s: %s has no volume %s", name, container.Name, volume)
+		}
+	}
+	return len(paths)
 }
 
 func refused(t *testing.T, address string) bool {
