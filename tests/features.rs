@@ -229,7 +229,11 @@ async fn a_message_is_found_by_what_it_was_sent_with() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    world.ok(&["message", "life", "orders:0:0"]).await;
+    let billing = async || world.json(&["message", "life", "orders:0:0"]).await["groups"].clone();
+    for (committed, state) in [(0, "waiting"), (1, "consumed")] {
+        world.krocket.client().await.commit("billing", ("orders", 0), committed).await;
+        assert_eq!(billing().await, serde_json::json!([{ "group": "billing", "state": state }]));
+    }
     world.ok(&["lookup", "status"]).await;
     world.ok(&["lookup", "rebuild"]).await;
     world.refused(&["message", "get", "orders:0:1"]).await;

@@ -69,25 +69,12 @@ async fn what_fails_is_said_in_a_sentence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_groups_lag_is_what_lies_between_its_offsets_and_the_ends() {
-    use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-    use kafka_protocol::messages::{GroupId, OffsetCommitRequest, OffsetCommitResponse, TopicName};
-    use kafka_protocol::protocol::StrBytes;
-
     let server = Krocket::start().await;
     let http = server.http;
     for _ in 0..3 {
         krocket(http, &["message", "send", "orders", "x"]).await;
     }
-    let partition = OffsetCommitRequestPartition::default().with_partition_index(0).with_committed_offset(1);
-    let topic = OffsetCommitRequestTopic::default()
-        .with_name(TopicName(StrBytes::from_static_str("orders")))
-        .with_partitions(vec![partition]);
-    let request = OffsetCommitRequest::default()
-        .with_group_id(GroupId(StrBytes::from_static_str("billing")))
-        .with_generation_id_or_member_epoch(-1)
-        .with_topics(vec![topic]);
-    let response: OffsetCommitResponse = server.client().await.call(8, &request).await;
-    assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    server.client().await.commit("billing", ("orders", 0), 1).await;
 
     let groups = json_of(http, &["group", "list"]).await;
     assert_eq!(groups["items"][0]["group"], "billing");

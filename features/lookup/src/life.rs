@@ -1,11 +1,9 @@
 //! The life of a message: all copies that krocket made of it, in the order of their times, and who consumed them.
 
-use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
-use kafka_protocol::messages::{
-    GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchRequest, OffsetFetchResponse, TopicName,
-};
+use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse, OffsetFetchResponse, TopicName};
 use krocket_features::headers::{ERROR, ORIGIN_MESSAGE_ID, RECONSUME_TIMES};
 use krocket_features::{MessageId, admin, escape};
+use krocket_protocol::offset_fetch::{OffsetFetchGroup, OffsetFetchRequest, OffsetFetchTopic};
 use krocket_protocol::{ApiKey, StrBytes};
 use krocket_stack::LedgerError;
 use krocket_stack::ledger::tables;
@@ -181,11 +179,11 @@ impl Lookup {
     }
 
     async fn committed(&self, group: &GroupId, id: &MessageId) -> Result<Option<i64>, krocket_stack::Error> {
-        let topic = OffsetFetchRequestTopics::default()
-            .with_name(TopicName(StrBytes::from_string(id.topic.clone())))
-            .with_partition_indexes(vec![id.partition]);
-        let asked = OffsetFetchRequestGroup::default().with_group_id(group.clone()).with_topics(Some(vec![topic]));
-        let request = OffsetFetchRequest::default().with_groups(vec![asked]);
+        let name = TopicName(StrBytes::from_string(id.topic.clone()));
+        let topic = OffsetFetchTopic { name, partition_indexes: vec![id.partition], ..OffsetFetchTopic::default() };
+        let asked =
+            OffsetFetchGroup { group_id: group.clone(), topics: Some(vec![topic]), ..OffsetFetchGroup::default() };
+        let request = OffsetFetchRequest { groups: vec![asked], require_stable: false };
         let response: OffsetFetchResponse =
             admin::call(&*self.next, ApiKey::OffsetFetch, OFFSET_FETCH, request).await?;
         let offset = response.groups.first().and_then(|group| group.topics.first()?.partitions.first());
