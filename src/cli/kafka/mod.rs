@@ -34,7 +34,7 @@ pub(super) struct Bootstrap {
     #[arg(long, global = true)]
     tls: bool,
     /// PEM file of the authorities to trust instead of the system's; means TLS.
-    #[arg(long, global = true, value_name = "FILE", env = "KROCKET_CA")]
+    #[arg(long, global = true, value_name = "FILE", env = "KROCKET_BOOTSTRAP_CA")]
     ca: Option<PathBuf>,
     /// Who connects, where the listener has SASL; the password is in KROCKET_PASSWORD or asked for.
     #[arg(long, global = true, value_name = "NAME", env = "KROCKET_USER")]
