@@ -14,3 +14,4 @@ pub mod settings;
 mod share_rules;
 pub mod stack;
 mod time;
+pub mod traces;

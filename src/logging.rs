@@ -3,7 +3,8 @@
 use std::io::IsTerminal;
 
 use krocket_broker::config::logger::Loggers;
-use krocket_config::schema::{LogFormat, Logging};
+use krocket_config::Config;
+use krocket_config::schema::LogFormat;
 use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -11,6 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
+
+use crate::traces::{self, Traces};
 
 /// The logger that others take their level from.
 const ROOT: &str = "root";
@@ -23,8 +26,10 @@ pub struct Levels {
     handle: Handle<Targets, Registry>,
 }
 
-/// Starts logging; a panic is a log line too. `RUST_LOG`, where it is set and valid, replaces the configured filter.
-pub fn start(logging: &Logging) -> Levels {
+/// Starts logging, and traces where there is a collector for them; a panic is a log line too. `RUST_LOG`, where it is set
+/// and valid, replaces the configured filter.
+pub fn start(config: &Config) -> Result<(Levels, Option<Traces>), String> {
+    let logging = &config.logging;
     let environment = std::env::var("RUST_LOG").ok().and_then(|filter| filter.parse().ok());
     let targets: Targets = environment
         .or_else(|| logging.filter.parse().ok())
@@ -35,14 +40,15 @@ pub fn start(logging: &Logging) -> Levels {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    let (spans, traces) = traces::start(config)?.unzip();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).init();
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let message = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(thread = thread.name().unwrap_or("unnamed"), place, "panic: {message}");
     }));
-    Levels { targets: Mutex::new(targets), handle }
+    Ok((Levels { targets: Mutex::new(targets), handle }, traces))
 }
 
 impl Loggers for Levels {

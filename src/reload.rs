@@ -52,7 +52,7 @@ impl Source {
 pub struct Current {
     /// The features' rules; the rest of krocket follows them.
     pub rules: Live,
-    /// Which requests are logged.
+    /// Which requests are logged and traced.
     pub requests: Arc<RequestLog>,
     source: Source,
     watch: Mutex<Watch>,
@@ -96,7 +96,7 @@ impl Current {
             RELOADS.with_label_values(&[result]);
         }
         let requests = Arc::new(RequestLog::default());
-        requests.set(config.logging.requests.sample, config.logging.requests.slow);
+        tell(&requests, &config);
         Arc::new(Current {
             rules: Live::new(rules),
             requests,
@@ -145,7 +145,7 @@ impl Current {
         if reloaded(&before) != reloaded(&config) {
             self.rules.set(rules);
         }
-        self.requests.set(config.logging.requests.sample, config.logging.requests.slow);
+        tell(&self.requests, &config);
         self.config.store(Arc::new(config));
         let mut state = self.state.lock();
         state.since_ms = now_ms();
@@ -183,11 +183,23 @@ fn changed_sections(started: &Config, now: &Config) -> Vec<&'static str> {
         ("limits", started.limits != now.limits),
         ("log", started.log != now.log),
         ("logging", (&started.logging.filter, started.logging.format) != (&now.logging.filter, now.logging.format)),
+        ("traces", traces(started) != traces(now)),
         ("metrics", started.metrics != now.metrics),
         ("kafka", started.kafka != now.kafka),
         ("http", started.http != now.http),
     ];
     sections.into_iter().filter(|(_, changed)| *changed).map(|(section, _)| section).collect()
+}
+
+/// What of `[traces]` is not taken over.
+fn traces(config: &Config) -> (&Option<String>, &str) {
+    (&config.traces.endpoint, &config.traces.service_name)
+}
+
+/// Which requests are logged and traced from now on.
+fn tell(requests: &RequestLog, config: &Config) {
+    requests.log(config.logging.requests.sample, config.logging.requests.slow);
+    requests.trace(if config.traces.endpoint.is_some() { config.traces.sample } else { 0.0 });
 }
 
 fn now_ms() -> u64 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use krocket_broker::Settings;
 use krocket_broker::config::logger::Loggers;
 use krocket_broker::log::{DiskLimits, LogConfig};
+use krocket_config::check::Step;
 use krocket_config::rules::Rules;
 use krocket_config::security::Listener;
 use krocket_config::{Config, ConfigError, Fault, Loaded};
@@ -15,6 +16,7 @@ use krocket_proxy::acl::Policy;
 use krocket_stack::Principal;
 
 use crate::http::Exported;
+use crate::traces;
 
 mod security;
 
@@ -145,14 +147,26 @@ pub fn check(loaded: &Loaded) -> Result<(), ConfigError> {
     if let Err(error) = loaded.config.logging.filter.parse::<tracing_subscriber::filter::Targets>() {
         return Err(loaded.error("logging", "filter", format!("not a log filter: {error}")));
     }
-    let sample = loaded.config.logging.requests.sample;
-    if !(0.0..=1.0).contains(&sample) {
-        let message = format!("`sample` is {sample}; it must be from 0 to 1 (0.01 is one in a hundred)");
-        return Err(loaded.fault(&Fault::new(["logging".into(), "requests".into(), "sample".into()], message)));
+    share_of_requests(
+        loaded,
+        ["logging".into(), "requests".into(), "sample".into()],
+        loaded.config.logging.requests.sample,
+    )?;
+    share_of_requests(loaded, ["traces".into(), "sample".into()], loaded.config.traces.sample)?;
+    if let Some(endpoint) = &loaded.config.traces.endpoint {
+        traces::check(endpoint).map_err(|why| loaded.error("traces", "endpoint", why))?;
     }
     kafka_configs(loaded)?;
     policy(&loaded.config).map_err(|why| loaded.error("security", "super_users", why))?;
     rules(loaded).map(drop)
+}
+
+fn share_of_requests(loaded: &Loaded, path: impl Into<Vec<Step>>, share: f64) -> Result<(), ConfigError> {
+    if (0.0..=1.0).contains(&share) {
+        return Ok(());
+    }
+    let message = format!("`sample` is {share}; it must be from 0 to 1 (0.01 is one in a hundred)");
+    Err(loaded.fault(&Fault::new(path, message)))
 }
 
 /// Who may do everything, and what no ACL decides; the error names a user that is none.
@@ -207,9 +221,12 @@ mod tests {
 
     #[test]
     fn a_share_of_requests_is_at_most_all_of_them() {
-        for sample in ["1.5", "-0.1", "nan"] {
+        let sections = ["logging.requests", "traces"];
+        for (section, sample) in
+            sections.iter().flat_map(|section| ["1.5", "-0.1", "nan"].map(|sample| (section, sample)))
+        {
             let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
-            let text = format!("[logging.requests]\nsample = {sample}\n");
+            let text = format!("[{section}]\nsample = {sample}\n");
             std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
             let loaded = load(Some(file.path()), vec![]).expect("well-formed");
             let message = check(&loaded).expect_err("must be refused").to_string();

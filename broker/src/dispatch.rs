@@ -4,13 +4,14 @@ use std::future::Future;
 
 use kafka_protocol::protocol::Decodable;
 use krocket_protocol::ApiKey;
+use krocket_stack::trace::traced;
 use krocket_stack::{BoxFuture, Error, Handler, Head, Message, Request, Response};
 
 use crate::{Broker, api};
 
 impl Handler for Broker {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        Box::pin(async move {
+        let work = async move {
             match request.head.api {
                 ApiKey::Produce => api::produce::handle(self, request).await,
                 ApiKey::Fetch => api::fetch::handle(self, request).await,
@@ -115,7 +116,8 @@ impl Handler for Broker {
                 ApiKey::AlterClientQuotas => answer(request, |h, m| api::alter_client_quotas::handle(self, h, m)).await,
                 _ => Err(Error::UnsupportedVersion { api: request.head.api, version: request.head.version }),
             }
-        })
+        };
+        Box::pin(traced("broker", work))
     }
 }
 

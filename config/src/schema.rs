@@ -27,6 +27,8 @@ pub struct Config {
     pub log: Log,
     /// What is logged to stderr, and how.
     pub logging: Logging,
+    /// Requests as traces.
+    pub traces: Traces,
     /// What /metrics says of topics and groups.
     pub metrics: Metrics,
     /// The HTTP API's own.
@@ -46,7 +48,7 @@ pub struct Config {
 }
 
 /// Sections that are taken over while krocket runs.
-pub const RELOADED: &[&str] = &["rules", "views", "retry", "names", "logging.requests"];
+pub const RELOADED: &[&str] = &["rules", "views", "retry", "names", "logging.requests", "traces.sample"];
 
 /// `[server]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -189,6 +191,27 @@ pub struct RequestLog {
 }
 
 impl Eq for RequestLog {}
+
+/// `[traces]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Traces {
+    /// A collector that takes OpenTelemetry's protocol over HTTP, `http://127.0.0.1:4318`; `/v1/traces` is added where
+    /// no path is given. Absent: there are no traces.
+    pub endpoint: Option<String>,
+    /// How many of all requests, from 0 to 1: 0.01 is one in a hundred. Taken over while krocket runs.
+    pub sample: f64,
+    /// What krocket is called in them: the resource's `service.name`.
+    pub service_name: String,
+}
+
+impl Eq for Traces {}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Traces { endpoint: None, sample: 0.01, service_name: "krocket".to_owned() }
+    }
+}
 
 /// `[metrics]`
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

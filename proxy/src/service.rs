@@ -12,12 +12,13 @@ use krocket_protocol::frame::{FrameError, RequestHeader};
 use krocket_protocol::{ApiKey, api};
 use krocket_stack::{Body, Connection, Error, Handler, Head, Request, Response};
 use thiserror::Error;
+use tracing::{Instrument, Span};
 
 use crate::budget::Reservation;
 use crate::metrics;
 use crate::quota::{Enforcer, Throttle};
 use crate::reader::Frame;
-use crate::requests::Asked;
+use crate::requests::{self, Asked};
 use crate::sasl::{self, AuthError, Session};
 use crate::{api_versions, metrics::ApiMetrics};
 
@@ -99,8 +100,23 @@ impl Call {
         })
     }
 
-    /// Runs the request through the stack.
+    /// Runs the request through the stack, in its trace's span.
     pub(crate) async fn answer(
+        self,
+        handler: Arc<dyn Handler>,
+        session: Option<Arc<Session>>,
+        quotas: Option<Arc<Enforcer>>,
+        asked: Option<Asked>,
+    ) -> Result<Answered, CallError> {
+        let span = asked.as_ref().map_or_else(Span::none, |asked| asked.span.clone());
+        let answered = self.run(handler, session, quotas, asked).instrument(span.clone()).await;
+        if let Err(error) = &answered {
+            requests::failed(&span, error.kind(), &error.to_string());
+        }
+        answered
+    }
+
+    async fn run(
         self,
         handler: Arc<dyn Handler>,
         session: Option<Arc<Session>>,

@@ -65,7 +65,8 @@ const LET_GO: std::time::Duration = std::time::Duration::from_secs(5);
 /// Runs the server until a signal.
 pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     let current = Current::load(serve.source()?)?;
-    let loggers = Arc::new(logging::start(&current.config().logging));
+    let (loggers, traces) = logging::start(&current.config()).map_err(Failure::Other)?;
+    let loggers = Arc::new(loggers);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -80,6 +81,9 @@ pub(super) fn run(serve: &Serve) -> Result<(), Failure> {
     // Every task has to let go of RocksDB before the process ends: a database that closes while exit(3) runs the C++
     // destructors takes a mutex that is gone, and aborts. What blocks (a disk that hangs) must not keep us for ever.
     runtime.shutdown_timeout(LET_GO);
+    if let Some(traces) = traces {
+        traces.end();
+    }
     result
 }
 

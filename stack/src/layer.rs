@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use krocket_protocol::ApiKey;
+use tracing::Instrument;
 
 use crate::error::Error;
 use crate::handler::{BoxFuture, Handler};
 use crate::request::{Request, Response};
+use crate::trace;
 
 /// A handler that knows only the next one.
 pub trait Layer: Send + Sync + 'static {
-    /// For logs and metrics.
+    /// For logs, metrics and traces.
     fn name(&self) -> &'static str;
 
     /// True for what [`Layer::call`] must see; everything else goes straight to the next handler, undecoded.
@@ -48,6 +50,11 @@ struct Layered<L> {
 
 impl<L: Layer> Handler for Layered<L> {
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        if self.layer.wants(request.head.api) { self.layer.call(request, &*self.next) } else { self.next.call(request) }
+        if !self.layer.wants(request.head.api) {
+            return self.next.call(request);
+        }
+        let step = trace::step(self.layer.name());
+        let answer = self.layer.call(request, &*self.next);
+        if step.is_disabled() { answer } else { Box::pin(answer.instrument(step)) }
     }
 }

@@ -15,6 +15,7 @@ pub mod produce;
 pub mod request;
 pub mod security;
 pub mod share;
+pub mod trace;
 
 pub use body::{Body, Message};
 pub use connection::Connection;

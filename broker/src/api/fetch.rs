@@ -6,6 +6,7 @@ use std::time::Duration;
 use kafka_protocol::messages::FetchRequest;
 use krocket_protocol::ErrorCode;
 use krocket_protocol::fetch::{FetchPartition, FetchResponse};
+use krocket_stack::trace::traced;
 use krocket_stack::{Body, Error, Request, Response};
 use tokio::time::{Instant, timeout_at};
 
@@ -148,7 +149,7 @@ impl Reader {
             }
             // What came while this was read may count twice: then it is read once more than need be.
             watch.found(bytes(&results) as i64);
-            if timeout_at(deadline, watch.ready()).await.is_err() {
+            if traced("wait", timeout_at(deadline, watch.ready())).await.is_err() {
                 return self.read().await;
             }
             watch.rearm(min_bytes as i64);
@@ -162,7 +163,7 @@ impl Reader {
         let reader = self.clone();
         let read = tokio::task::spawn_blocking(move || reader.read_from(Source::Disk));
         // Only a panic or the end of the runtime get in between.
-        read.await.ok().flatten().unwrap_or_else(|| self.failed())
+        traced("read", read).await.ok().flatten().unwrap_or_else(|| self.failed())
     }
 
     /// `None` when something is not in memory.

@@ -13,6 +13,7 @@ use krocket_protocol::records::Codec;
 use krocket_protocol::records::batch::{self, BatchHeader};
 use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate};
 use krocket_protocol::{ErrorCode, StrBytes};
+use krocket_stack::trace::traced;
 use krocket_stack::{Error, ProducePartition, ProduceTopic, Refusal, Request, Response};
 use tokio::time::{Sleep, sleep};
 
@@ -41,7 +42,13 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
     if request.acks == 0 {
         return finish_unanswered(started).await;
     }
-    let mut timeout = pin!(sleep(Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT)));
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64).max(MIN_TIMEOUT);
+    let responses = traced("append", finish_answered(started, timeout)).await;
+    Ok(Response::new(ProduceResponse::default().with_responses(responses)))
+}
+
+async fn finish_answered(started: Vec<StartedTopic>, timeout: Duration) -> Vec<TopicProduceResponse> {
+    let mut timeout = pin!(sleep(timeout));
     let mut responses = Vec::with_capacity(started.len());
     for topic in started {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -50,7 +57,7 @@ pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response
         }
         responses.push(topic.response.with_partition_responses(partitions));
     }
-    Ok(Response::new(ProduceResponse::default().with_responses(responses)))
+    responses
 }
 
 /// acks=0: nothing is answered. The write is awaited all the same: a request that was let go before it could pile up in
