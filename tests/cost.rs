@@ -1,5 +1,7 @@
 //! What a batch costs, counted rather than timed: a copy or an allocation more per batch fails here, on any machine.
 
+#![allow(clippy::print_stderr)]
+
 use std::alloc::System;
 use std::fs;
 use std::io::{Read, Write};

@@ -68,7 +68,9 @@ impl Top {
                 }
                 match event::read().map_err(broken)? {
                     Event::Key(key) if is_quit(key.code, key.modifiers) => return Ok(()),
-                    Event::Resize(..) => drop(terminal.draw(|frame| screen.draw(frame)).map_err(broken)?),
+                    Event::Resize(..) => {
+                        terminal.draw(|frame| screen.draw(frame)).map_err(broken)?;
+                    }
                     _ => {}
                 }
             }

@@ -61,7 +61,7 @@ fn read(ranges: &[Range<'_>]) {
         let _ = fadvise(&**file, *start, NonZeroU64::new(end - start), Advice::WillNeed);
     }
     ranges.iter().filter(|range| range.is_long()).for_each(|range| load(range.file, range.start, range.end));
-    if let Some(last) = short().last() {
+    if let Some(last) = short().next_back() {
         let _ = last.file.read_at(&mut [0], last.end - 1);
     }
 }

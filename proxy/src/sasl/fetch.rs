@@ -86,8 +86,8 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, url: &Url) -> Resu
     stream.flush().await.map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     match stream.take(MAX_BYTES + 1).read_to_end(&mut answer).await {
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => return Err(error.to_string()),
-        _ if answer.len() as u64 > MAX_BYTES => return Err(format!("the answer is longer than {MAX_BYTES} bytes")),
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => Err(error.to_string()),
+        _ if answer.len() as u64 > MAX_BYTES => Err(format!("the answer is longer than {MAX_BYTES} bytes")),
         _ => body(&answer),
     }
 }

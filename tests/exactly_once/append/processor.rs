@@ -60,7 +60,7 @@ async fn process(actor: &mut Actor, own: &mut Own, partitions: &[i32], ends: &En
             let from = &mut offsets[*partition as usize];
             let fetched = fetch(&mut own.producer.session, INPUTS, *partition, *from, 10).await.map_err(lost)?;
             inputs.extend(fetched.records.iter().take(MOST).map(|record| (*partition, record.offset)));
-            *from = fetched.records.iter().take(MOST).last().map_or(*from, |record| record.offset + 1);
+            *from = fetched.records.iter().take(MOST).next_back().map_or(*from, |record| record.offset + 1);
         }
         if inputs.is_empty() {
             if all.is_some_and(|ends| partitions.iter().all(|one| offsets[*one as usize] >= ends[*one as usize])) {

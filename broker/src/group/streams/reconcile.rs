@@ -33,7 +33,7 @@ impl Reconcile<'_> {
             before.active.clone().into_iter().partition(|(task, _)| target.active.contains(task));
         let wanted = || target.active.iter().filter(|task| !active.contains_key(*task));
         let active_is_free = |task: &&Task| {
-            !(self.active_elsewhere)(task) && !((self.in_process)(task) && !before.standby.contains(*task))
+            !(self.active_elsewhere)(task) && (before.standby.contains(*task) || !(self.in_process)(task))
         };
         let gained: Vec<Task> = wanted().filter(active_is_free).cloned().collect();
         let mut waits = wanted().count() > gained.len();
