@@ -52,7 +52,7 @@ soak: setup ## 70 % of the knee with every feature for MINUTES=60: docs/soak.svg
 stress: setup ## groups of 1000 members on 1000 partitions; MEMBERS=300 changes that
 	KROCKET_STRESS_MEMBERS=$(or $(MEMBERS),1000) cargo test $(CARGO_FLAGS) --test groups -- --nocapture --test-threads=1
 
-fuzz: setup ## fuzz what reads bytes from the wire, FUZZ_SECONDS=300 each; libFuzzer where nightly cargo-fuzz is there
+fuzz: setup ## fuzz what reads bytes from the wire, FUZZ_SECONDS=300 each; with nightly cargo-fuzz, libFuzzer, and fuzz/corpus grows
 	fuzz/run.sh
 
 bench: build ## krocket beside a real Apache Kafka, and its features beside a real RocketMQ; BENCH="--quick" etc. is passed on
