@@ -21,6 +21,7 @@ mod security;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use security::Store;
 use security::acls::AclKind;
@@ -110,7 +111,8 @@ impl Broker {
         });
         tokio::runtime::Handle::current().block_on(broker.topics.finish_deletions())?;
         let weak = Arc::downgrade(&broker);
-        broker.log.start_housekeeping(move || weak.upgrade().map(|broker| broker.jobs()));
+        let longest = Duration::from_millis(broker.configs.broker().retention_check_interval_ms);
+        broker.log.start_housekeeping(longest, move || weak.upgrade().map(|broker| broker.jobs()));
         Ok(broker)
     }
 

@@ -8,6 +8,7 @@ pub mod process;
 pub mod promises;
 pub mod server;
 pub mod session;
+pub mod share;
 pub mod torture;
 
 pub use client::Client;

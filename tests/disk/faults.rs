@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use krocket_store::fs::double::{Call, Fault};
 use krocket_testkit::http;
-use krocket_testkit::promises::{Counts, Kind, Load, Survives};
+use krocket_testkit::promises::{Counts, Ended, Kind, Load, Survives};
 use krocket_testkit::torture::{Life, Plan};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -43,14 +43,18 @@ struct Seen {
 async fn promises_are_kept_on_a_disk_that_fails() {
     let plan = Plan::of("KROCKET_DISK_FAULTS", QUICK_ROUNDS, 1);
     println!("disk faults: {} rounds, KROCKET_CRASH_SEED={}", plan.rounds, plan.seed);
-    let (mut kept, mut seen) = (Counts::default(), Seen::default());
+    let (mut kept, mut done, mut seen) = (Counts::default(), Ended::default(), Seen::default());
     for life in plan.lives(ROUNDS_PER_LIFE) {
         match self::life(life, &mut seen).await {
-            Ok(counts) => kept.add(&counts),
+            Ok((counts, ended)) => {
+                kept.add(&counts);
+                done.add(&ended);
+            }
             Err(violation) => panic!("seed {}: {violation}", life.seed),
         }
     }
-    println!("{kept:?}, {seen:?}, {:.0} s", plan.seconds());
+    println!("{kept:?}, {done}, {seen:?}, {:.0} s", plan.seconds());
+    assert_eq!(done.unseen(), None, "{done}");
     assert!(seen.stopped > 0 && seen.went_on > 0 && kept.of(Kind::Delayed) > plan.rounds.into(), "{seen:?}, {kept:?}");
     for ((what, _, _), met) in FAULTS.iter().zip(seen.met) {
         // Rarely does a log begin a new file.
@@ -63,7 +67,7 @@ async fn promises_are_kept_on_a_disk_that_fails() {
 }
 
 /// Some faults on one data folder.
-async fn life(life: Life, seen: &mut Seen) -> Result<Counts, String> {
+async fn life(life: Life, seen: &mut Seen) -> Result<(Counts, Ended), String> {
     let mut rng = StdRng::seed_from_u64(life.seed);
     let mut folder = folder();
     let (mut server, mut double) = start(folder.path()).await?;
@@ -112,9 +116,9 @@ async fn life(life: Life, seen: &mut Seen) -> Result<Counts, String> {
         load.up(server.kafka);
     }
     load.end_sending().await;
-    let (counts, _) = load.finish(server.kafka, server.http).await.map_err(|error| format!("at the end: {error}"))?;
+    let outcome = load.finish(server.kafka, server.http).await.map_err(|error| format!("at the end: {error}"));
     server.stop().await;
-    Ok(counts)
+    outcome
 }
 
 /// What /readyz says.

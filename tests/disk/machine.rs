@@ -6,18 +6,10 @@ use std::time::Duration;
 
 use krocket_store::fs::double::Double;
 use krocket_testkit::Krocket;
-use krocket_testkit::promises::CONFIG;
+use krocket_testkit::promises::{CONFIG, SMALL};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tempfile::TempDir;
-
-/// Segments as small as a configuration may have them, and an index that is written often.
-const SMALL: &str = r#"
-[log]
-segment_bytes = "1MiB"
-index_memtable_bytes = "1MiB"
-index_flush_bytes = "1MiB"
-"#;
 
 /// Long enough that something is always on its way to the disk.
 const SYNC_TAKES: Duration = Duration::from_millis(8);

@@ -1,6 +1,6 @@
 //! The power goes at random instants while every feature is in use: the disk keeps what was synced, and of the rest any
-//! pages and any of the last changes of the directory. The invariants K1, K2, K4 and K6 to K10 over what was promised with
-//! acks=all: see `krocket_testkit::promises`.
+//! pages and any of the last changes of the directory. The invariants K1, K2, K4 and K6 to K10, and S1, S2, S4 and S6 over what
+//! was promised with acks=all: see `krocket_testkit::promises`.
 //!
 //! A whole krocket in this process, on `krocket_store::fs::double`. `make test` runs a few cuts from a fixed seed;
 //! `KROCKET_POWER_CUTS=1000` many. Five cuts share a data folder.
@@ -23,24 +23,28 @@ const CUTS_PER_LIFE: u32 = 5;
 async fn features_keep_their_promises_when_the_power_goes() {
     let plan = Plan::of("KROCKET_POWER_CUTS", QUICK_CUTS, 1);
     println!("power loss: {} cuts, KROCKET_CRASH_SEED={}", plan.rounds, plan.seed);
-    let (mut kept, mut seen) = (Counts::default(), Lost::default());
+    let (mut kept, mut done, mut seen) = (Counts::default(), Ended::default(), Lost::default());
     for life in plan.lives(CUTS_PER_LIFE) {
         match self::life(life, &mut seen).await {
-            Ok((counts, _)) => kept.add(&counts),
+            Ok((counts, ended)) => {
+                kept.add(&counts);
+                done.add(&ended);
+            }
             Err(violation) => panic!("seed {}: {violation}", life.seed),
         }
         if life.number % 20 == 19 {
-            println!("after life {}: {kept:?}, {seen:?}, {:.0} s", life.number + 1, plan.seconds());
+            println!("after life {}: {kept:?}, {done}, {seen:?}, {:.0} s", life.number + 1, plan.seconds());
         }
     }
-    println!("{kept:?}, {seen:?}");
+    println!("{kept:?}, {done}, {seen:?}");
     // A test that saw nothing has shown nothing.
     for kind in Kind::PROMISED {
         assert!(kept.of(kind) > u64::from(plan.rounds) / 2, "{kind:?}: {kept:?}");
     }
+    assert_eq!(done.unseen(), None, "{done}");
     assert!(seen.changes > 0 && (seen.without_index > 0 || plan.rounds < 50), "{seen:?}");
     let result = format!(
-        "{} promises kept: K1, K2, K4, K6 to K10; {} unsynced pages and names lost",
+        "{} promises kept: K1, K2, K4, K6 to K10, S1, S2, S4, S6; {done}; {} unsynced pages and names lost",
         kept.total(),
         seen.changes
     );

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::history::{Delivery, History, Place, Story, Verdict};
+use krocket_testkit::share::{Place, Verdict};
+
+use crate::history::{Delivery, History, Story};
 use crate::wire::{Letter, Record};
 use crate::{Group, LOCK_MS, TOPIC, UNANSWERED_MS};
 

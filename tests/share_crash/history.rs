@@ -2,17 +2,7 @@
 
 use std::collections::HashMap;
 
-/// Partition and offset.
-pub(crate) type Place = (i32, i64);
-
-/// A client's word for a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Accept = 1,
-    Release = 2,
-    Reject = 3,
-    Renew = 4,
-}
+use krocket_testkit::share::{Place, Verdict};
 
 /// A record came to a member: between `sent` and `got` (epoch µs).
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use krocket_testkit::Process;
 use krocket_testkit::session::Session;
+use krocket_testkit::share::Place;
 use krocket_testkit::torture::{Life, Plan};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -30,7 +31,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use checker::{Checker, Truth};
-use history::{Counts, History, Place};
+use history::{Counts, History};
 use member::{Member, World};
 use wire::Record;
 
@@ -137,7 +138,7 @@ async fn life(folder: &Path, seed: u64, rounds: u32) -> Result<Counts, String> {
     let config = folder.join("krocket.toml");
     std::fs::write(&config, CONFIG).expect("a file can be written");
     let (mut server, mut address) = start(folder, &config);
-    let topic = wire::set_up(address, &GROUPS).await;
+    wire::set_up(address, &GROUPS).await;
     let (world, seen) = watch::channel::<World>(None);
     let produced = Arc::new(Mutex::new(HashMap::new()));
     let histories = GROUPS.each_ref().map(|_| Arc::new(Mutex::new(History::default())));
@@ -145,7 +146,7 @@ async fn life(folder: &Path, seed: u64, rounds: u32) -> Result<Counts, String> {
     clients.spawn(produce(StdRng::seed_from_u64(rng.random()), produced.clone(), seen.clone()));
     for (group, history) in GROUPS.iter().zip(&histories) {
         for at in 0..MEMBERS {
-            let member = Member::new(group.name, at, topic, rng.random(), history.clone());
+            let member = Member::new(group.name, at, rng.random(), history.clone());
             clients.spawn(member.run(seen.clone()));
         }
     }

@@ -4,22 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, IncrementalAlterConfigsRequest, ProduceRequest, TopicName,
-};
+use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName};
 use krocket_protocol::StrBytes;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, LastOffset, Records};
+use krocket_testkit::promises::wire::create_topic;
 use krocket_testkit::session::Session;
-use uuid::Uuid;
+use krocket_testkit::share::{self, Place};
 
-use crate::history::Place;
 use crate::{Group, PARTITIONS, TOPIC};
 
-const GROUP_RESOURCE: i8 = 32;
 const UNKNOWN_TOPIC: i16 = 3;
 const LIMIT: usize = 64 << 20;
 
@@ -28,7 +23,7 @@ pub(crate) fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_micros() as i64
 }
 
-pub(crate) fn text(text: &str) -> StrBytes {
+fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
@@ -61,26 +56,12 @@ impl Letter {
 }
 
 /// The topic, and the groups' configs.
-pub(crate) async fn set_up(address: SocketAddr, groups: &[Group]) -> Uuid {
+pub(crate) async fn set_up(address: SocketAddr, groups: &[Group]) {
+    create_topic(address, TOPIC, PARTITIONS).await;
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let topic = CreatableTopic::default().with_name(TopicName(text(TOPIC))).with_num_partitions(PARTITIONS);
-    let topics = vec![topic.with_replication_factor(1)];
-    let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(10_000);
-    let created = session.call(7, &request).await.expect("the server answers");
-    assert_eq!(created.topics[0].error_code, 0, "{:?}", created.topics[0].error_message);
     for group in groups {
-        let config = |(name, value): &(&str, &str)| {
-            AlterableConfig::default().with_name(text(name)).with_config_operation(0).with_value(Some(text(value)))
-        };
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(GROUP_RESOURCE)
-            .with_resource_name(text(group.name))
-            .with_configs(group.configs.iter().map(config).collect());
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        let response = session.call(1, &request).await.expect("the server answers");
-        assert_eq!(response.responses[0].error_code, 0, "{:?}", response.responses[0].error_message);
+        share::configure(&mut session, group.name, group.configs).await.expect("the server answers");
     }
-    created.topics[0].topic_id
 }
 
 /// The base offset.

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
-use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, TopicName};
+use kafka_protocol::messages::{ApiVersionsRequest, FetchRequest, MetadataRequest, TopicName};
 use krocket_protocol::StrBytes;
 use krocket_testkit::promises::wire::{self, Outgoing};
 use krocket_testkit::session::Session;
@@ -22,10 +21,7 @@ fn name(topic: &str) -> TopicName {
 
 /// The end of a topic's first partition.
 pub(crate) async fn end(session: &mut Session, topic: &str) -> i64 {
-    let asked = ListOffsetsPartition::default().with_timestamp(-1);
-    let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
-    let request = ListOffsetsRequest::default().with_topics(vec![asked]);
-    session.call(5, &request).await.expect("an answer").topics[0].partitions[0].offset
+    wire::offset_at(session, topic, 0, wire::LATEST).await.expect("an answer")
 }
 
 /// A group that nacks everything it gets, new or retried.
@@ -59,7 +55,8 @@ pub(crate) async fn hopeless(address: SocketAddr) -> JoinSet<()> {
                             .contains(&name.as_str())
                             .then(|| (name.clone(), value.clone().unwrap_or_default()))
                     };
-                    Outgoing { value: record.value.clone(), headers: record.headers.iter().filter_map(own).collect() }
+                    let headers = record.headers.iter().filter_map(own).collect();
+                    Outgoing { headers, ..Outgoing::new(&record.value) }
                 };
                 let nacks: Vec<_> = records.iter().map(nack).collect();
                 if !nacks.is_empty() {

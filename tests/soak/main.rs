@@ -37,6 +37,8 @@ const PHASES: [&str; 3] =
 
 /// Everything is kept small enough for an hour of it.
 const KEPT: &str = r#"
+"log.retention.bytes" = 134217728
+
 [[retry]]
 groups = ["hopeless"]
 backoff = { steps = ["100ms"] }
@@ -44,8 +46,6 @@ max_attempts = 3
 
 [log]
 segment_bytes = "64MiB"
-[kafka]
-"log.retention.bytes" = 134217728
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use krocket_testkit::Process;
 use krocket_testkit::promises::wire::now_ms;
-use krocket_testkit::promises::{CONFIG, Counts, Load, Survives};
+use krocket_testkit::promises::{CONFIG, Load, Survives};
 use krocket_testkit::torture::{Plan, setting};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -28,10 +28,7 @@ async fn a_process_that_stood_still_keeps_its_promises_and_its_groups() {
     let mut rng = StdRng::seed_from_u64(plan.seed);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (data, config) = (folder.path().join("data"), folder.path().join("krocket.toml"));
-    let toml = format!(
-        "{CONFIG}\n[kafka]\n\"group.min.session.timeout.ms\" = 1000\n\
-         \"group.share.min.record.lock.duration.ms\" = 1000\n\"group.initial.rebalance.delay.ms\" = 0\n"
-    );
+    let toml = format!("{CONFIG}\"group.min.session.timeout.ms\" = 1000\n\"group.initial.rebalance.delay.ms\" = 0\n");
     std::fs::write(&config, toml).expect("a file can be written");
     let (data, config) = (data.to_str().expect("text"), config.to_str().expect("text"));
     let mut server = Process::start(
@@ -75,9 +72,10 @@ async fn a_process_that_stood_still_keeps_its_promises_and_its_groups() {
         load.up(address);
     }
     load.end_sending().await;
-    let (counts, _): (Counts, _) = load.finish(address, web).await.unwrap_or_else(|error| panic!("{error}"));
+    let (counts, ended) = load.finish(address, web).await.unwrap_or_else(|error| panic!("{error}"));
     server.signal(Signal::TERM);
     server.wait();
-    let result = format!("{} promises kept, groups go on", counts.total());
+    assert_eq!(ended.unseen(), None, "{ended}");
+    let result = format!("{} promises kept, groups go on; {ended}", counts.total());
     plan.report("Time", &format!("the process stopped for {:.1} s", longest as f64 / 1e3), plan.rounds.into(), &result);
 }

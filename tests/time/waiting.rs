@@ -5,22 +5,16 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::share_fetch_request::{FetchPartition as SharePartition, FetchTopic as ShareTopic};
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
 use krocket_protocol::records::batch::ATTRIBUTE_TRANSACTIONAL;
 use krocket_protocol::records::{BatchBuilder, LastOffset};
-use krocket_protocol::share_fetch::ShareFetchRequest;
 use krocket_testkit::promises::wire::{self, now_ms};
 use krocket_testkit::session::Session;
-use uuid::Uuid;
-
-const GROUP_RESOURCE: i8 = 32;
+use krocket_testkit::share::{self, ShareMember, Want};
 
 pub(crate) fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
@@ -81,61 +75,21 @@ impl Member {
 }
 
 /// A member of a share group that takes records and never says what came of them.
-pub(crate) struct Sharer {
-    session: Session,
-    group: &'static str,
-    topic: Uuid,
-    epoch: i32,
-}
+pub(crate) struct Sharer(ShareMember);
 
 impl Sharer {
-    pub(crate) async fn join(address: SocketAddr, group: &'static str, topic: &str, configs: &[(&str, &str)]) -> Self {
+    pub(crate) async fn join(address: SocketAddr, group: &str, topic: &str, configs: &[(&str, &str)]) -> Self {
         let mut session = connect(address).await;
-        let config = |(name, value): &(&str, &str)| {
-            AlterableConfig::default().with_name(text(name)).with_config_operation(0).with_value(Some(text(value)))
-        };
-        let resource = AlterConfigsResource::default()
-            .with_resource_type(GROUP_RESOURCE)
-            .with_resource_name(text(group))
-            .with_configs(configs.iter().map(config).collect());
-        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-        let response = session.call(1, &request).await.expect("an answer");
-        assert_eq!(response.responses[0].error_code, 0, "{response:?}");
-        let wanted = vec![MetadataRequestTopic::default().with_name(Some(TopicName(text(topic))))];
-        let request = MetadataRequest::default().with_topics(Some(wanted));
-        let id = session.call(12, &request).await.expect("an answer").topics[0].topic_id;
-        let request = ShareGroupHeartbeatRequest::default()
-            .with_group_id(GroupId(text(group)))
-            .with_member_id(text("sharer"))
-            .with_subscribed_topic_names(Some(vec![TopicName(text(topic))]));
-        let joined = session.call(1, &request).await.expect("an answer");
-        assert_eq!(joined.error_code, 0, "{joined:?}");
-        Sharer { session, group, topic: id, epoch: 0 }
+        share::configure(&mut session, group, configs).await.expect("an answer");
+        let member = ShareMember::join(session, group, "sharer", topic, 1).await.expect("an answer");
+        Sharer(member.unwrap_or_else(|code| panic!("joining: {code}")))
     }
 
     /// How many records it is given within a while, and how often the first of them was delivered.
     pub(crate) async fn take(&mut self, wait_ms: i32) -> (usize, i16) {
-        let topic = ShareTopic::default().with_topic_id(self.topic);
-        let topics = vec![topic.with_partitions(vec![SharePartition::default()])];
-        let request = ShareFetchRequest {
-            group_id: Some(text(self.group)),
-            member_id: Some(text("sharer")),
-            share_session_epoch: self.epoch,
-            max_wait_ms: wait_ms,
-            min_bytes: 1,
-            max_bytes: 1 << 20,
-            max_records: 10,
-            batch_size: 10,
-            topics: if self.epoch == 0 { topics } else { Vec::new() },
-            ..ShareFetchRequest::default()
-        };
-        let answer = self.session.call(2, &request).await.expect("an answer").0;
-        assert_eq!(answer.error_code, 0, "{answer:?}");
-        self.epoch += 1;
-        let runs = answer.responses.iter().flat_map(|topic| &topic.partitions).flat_map(|it| &it.acquired_records);
-        let runs: Vec<_> =
-            runs.map(|run| ((run.last_offset - run.first_offset + 1) as usize, run.delivery_count)).collect();
-        (runs.iter().map(|run| run.0).sum(), runs.first().map_or(0, |run| run.1))
+        let want = Want { wait_ms, records: 10, exact: false };
+        let taken = self.0.fetch(&want, &[]).await.expect("an answer").expect("fetching").records;
+        (taken.len(), taken.first().map_or(0, |record| record.count))
     }
 }
 

@@ -17,10 +17,8 @@ use super::pending::Trim;
 use super::{DELETED, Shared, replay, tables};
 use crate::config::TopicConfig;
 
-/// Pause between two rounds.
+/// Pause between two rounds, unless the longest is to be shorter.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Longest pause (Kafka's log.retention.check.interval.ms).
-const MAX_INTERVAL: Duration = Duration::from_secs(300);
 /// A round that takes long is followed by a pause this many times as long: idle partitions must not cost CPU.
 const PAUSE_FACTOR: u32 = 50;
 /// A segment file is rewritten when at least this part of it is garbage.
@@ -118,8 +116,9 @@ impl<'a> Pins<'a> {
 }
 
 /// Runs until the log is closed or there is nobody to work for.
-pub(super) fn run(shared: &Arc<Shared>, jobs: &dyn Fn() -> Option<Vec<Job>>) {
-    let mut pause = INTERVAL;
+pub(super) fn run(shared: &Arc<Shared>, longest: Duration, jobs: &dyn Fn() -> Option<Vec<Job>>) {
+    let shortest = INTERVAL.min(longest);
+    let mut pause = shortest;
     while !shared.stopping.wait(pause) {
         let started = Instant::now();
         let Some(jobs) = jobs() else { return };
@@ -128,7 +127,7 @@ pub(super) fn run(shared: &Arc<Shared>, jobs: &dyn Fn() -> Option<Vec<Job>>) {
         {
             error!(%error, "house-keeping of the log failed, it will be tried again");
         }
-        pause = (started.elapsed() * PAUSE_FACTOR).clamp(INTERVAL, MAX_INTERVAL);
+        pause = (started.elapsed() * PAUSE_FACTOR).clamp(shortest, longest);
     }
 }
 

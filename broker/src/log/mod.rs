@@ -40,6 +40,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use krocket_protocol::records::batch::ATTRIBUTE_CONTROL;
@@ -284,11 +285,11 @@ impl Log {
         Ok(views)
     }
 
-    /// Starts the thread that applies retention and compaction and gives space back. `jobs` tells what there is to keep
-    /// in order; `None` ends the thread.
-    pub fn start_housekeeping(&self, jobs: impl Fn() -> Option<Vec<Job>> + Send + 'static) {
+    /// Starts the thread that applies retention and compaction and gives space back, with pauses no longer than that. `jobs`
+    /// tells what there is to keep in order; `None` ends the thread.
+    pub fn start_housekeeping(&self, longest: Duration, jobs: impl Fn() -> Option<Vec<Job>> + Send + 'static) {
         let shared = self.0.shared.clone();
-        self.0.threads.lock().push(spawn("log-keeper", move || housekeeping::run(&shared, &jobs)));
+        self.0.threads.lock().push(spawn("log-keeper", move || housekeeping::run(&shared, longest, &jobs)));
     }
 
     /// One round of house-keeping, here and now.

@@ -99,8 +99,8 @@ impl Books {
     }
 }
 
-/// A session with the server that there is now; `None` when the world has ended.
-async fn connected(world: &mut watch::Receiver<Option<SocketAddr>>) -> Option<Session> {
+/// A session with the server that there is now; `None` when the world has worked.
+pub(crate) async fn connected(world: &mut watch::Receiver<Option<SocketAddr>>) -> Option<Session> {
     loop {
         let address = world.wait_for(Option::is_some).await.map(|address| *address).ok()?;
         if let Some(address) = address
@@ -211,19 +211,19 @@ fn retries(record: &Read) -> u32 {
     found.map_or(0, |times| times.parse().expect("a number"))
 }
 
-/// How a life ended.
-#[derive(Clone, Debug, Default)]
-pub struct Ended {
+/// What became of the messages.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Worked {
     /// Messages that were processed.
-    pub consumed: usize,
+    pub(crate) consumed: usize,
     /// Dead letters.
-    pub dead: usize,
+    pub(crate) dead: usize,
     /// Retries that came.
-    pub retried: usize,
+    pub(crate) retried: usize,
 }
 
 /// Holds what each group has against its nacks; where `all`, nothing may be on its way any more ("late" may come yet).
-pub(crate) async fn check(address: SocketAddr, web: SocketAddr, books: &Shared, all: bool) -> Result<Ended, String> {
+pub(crate) async fn check(address: SocketAddr, web: SocketAddr, books: &Shared, all: bool) -> Result<Worked, String> {
     let acked = |(value, acked): (&String, &bool)| acked.then(|| value.clone());
     let acked: Vec<String> = books.lock().produced.iter().filter_map(acked).collect();
     let mut ids: HashMap<String, String> = HashMap::new();
@@ -239,7 +239,7 @@ pub(crate) async fn check(address: SocketAddr, web: SocketAddr, books: &Shared, 
     if let Some(value) = acked.iter().find(|value| !produced.contains(*value)) {
         return Err(format!("K1: {value} was acknowledged and is gone"));
     }
-    let mut ended = Ended::default();
+    let mut worked = Worked::default();
     for style in &STYLES {
         let before = books.lock().groups.get(style.name).cloned().unwrap_or_default();
         let waiting = waiting(web, style, &ids).await?;
@@ -300,11 +300,11 @@ pub(crate) async fn check(address: SocketAddr, web: SocketAddr, books: &Shared, 
                 dead.len()
             ));
         }
-        ended.consumed += after.consumed.len();
-        ended.dead += dead.len();
-        ended.retried += there.values().sum::<usize>() - dead.len();
+        worked.consumed += after.consumed.len();
+        worked.dead += dead.len();
+        worked.retried += there.values().sum::<usize>() - dead.len();
     }
-    Ok(ended)
+    Ok(worked)
 }
 
 /// What waits for a group, by value and by how often it had been retried before.
@@ -334,7 +334,7 @@ async fn waiting(
 }
 
 /// Checks until nothing is on its way any more; a group that goes on through what it has is waited for.
-pub(crate) async fn check_all(address: SocketAddr, web: SocketAddr, books: &Shared) -> Result<Ended, String> {
+pub(crate) async fn check_all(address: SocketAddr, web: SocketAddr, books: &Shared) -> Result<Worked, String> {
     let done = || books.lock().groups.values().map(|book| book.consumed.len() + book.nacks.len()).sum::<usize>();
     let (mut before, mut deadline) = (done(), Instant::now() + PATIENCE);
     loop {

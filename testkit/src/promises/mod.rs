@@ -1,10 +1,16 @@
 //! Clients that use every feature and write down what they were promised, and the invariants K1, K2, K4 and K6 to K10 over it:
 //! nothing early, nothing lost, nothing twice, a confirmed cancel is never delivered, a half message is invisible until its
-//! commit, and each group has of every message what its nacks say.
+//! commit, and each group has of every message what its nacks say. S1, S2, S4 and S6 of a share group: what was accepted never
+//! comes again, and all that was not is a dead letter. Compaction never takes the last record of a key, and a log start never
+//! moves back.
 
 mod client;
+mod compaction;
+mod ended;
 mod groups;
 mod ledger;
+mod retention;
+mod shares;
 pub mod wire;
 
 use std::net::SocketAddr;
@@ -20,10 +26,13 @@ use tokio::task::JoinSet;
 
 use crate::http;
 use client::Client;
+use compaction::Facts;
+pub use ended::Ended;
 use groups::Books;
-pub use groups::Ended;
 use ledger::Ledger;
 pub use ledger::{Counts, Kind};
+use retention::Window;
+use shares::Tasks;
 use wire::Read;
 
 const CLIENTS: u32 = 4;
@@ -38,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a delivery may be between its row and what readers see.
 const SETTLED: Duration = Duration::from_secs(3);
 
-/// What the server has to be started with.
+/// What the server has to be started with. It ends in the table `kafka`, which a test may go on with.
 pub const CONFIG: &str = r#"
 [[retry]]
 groups = ["billing"]
@@ -54,6 +63,19 @@ max_attempts = 2
 groups = ["patient"]
 backoff = { initial = "200ms", multiplier = 2.0, max = "1s", jitter = 0.2 }
 max_attempts = 1
+
+[kafka]
+"group.share.min.record.lock.duration.ms" = 1000
+"group.share.record.lock.duration.ms" = 1000
+"log.retention.check.interval.ms" = 250
+"#;
+
+/// Segments as small as a configuration may have them, so that the log is cleaned, and an index that is written often.
+pub const SMALL: &str = r#"
+[log]
+segment_bytes = "1MiB"
+index_memtable_bytes = "1MiB"
+index_flush_bytes = "1MiB"
 "#;
 
 /// What a crash may take.
@@ -69,6 +91,9 @@ pub enum Survives {
 pub struct Load {
     ledger: Arc<Mutex<Ledger>>,
     books: Arc<Mutex<Books>>,
+    tasks: Arc<Mutex<Tasks>>,
+    facts: Arc<Mutex<Facts>>,
+    window: Arc<Mutex<Window>>,
     /// Where the server is, for those who send messages.
     senders: watch::Sender<Option<SocketAddr>>,
     clients: JoinSet<()>,
@@ -88,8 +113,13 @@ impl Load {
         wire::create_topic(address, TOPIC, PARTITIONS).await;
         wire::create_topic(address, groups::WORK, groups::PARTITIONS).await;
         wire::ask_for(address, RETRY).await;
+        shares::set_up(address).await;
+        compaction::set_up(address).await;
+        retention::set_up(address).await;
         let acks = if survives == Survives::Writes { 1 } else { -1 };
         let (ledger, books) = (Arc::new(Mutex::new(Ledger::new(acks))), Arc::new(Mutex::new(Books::new(acks))));
+        let tasks = Arc::new(Mutex::new(Tasks::new(survives)));
+        let (facts, window) = (Arc::default(), Arc::new(Mutex::new(Window::new(survives))));
         let (senders, to_senders) = watch::channel(Some(address));
         let (groups, to_groups) = watch::channel(Some(address));
         let (mut clients, mut consumers) = (JoinSet::new(), JoinSet::new());
@@ -101,8 +131,14 @@ impl Load {
         for id in 0..CLIENTS {
             clients.spawn(Client::new(id, rng.random(), ledger.clone(), pause).run(to_senders.clone()));
         }
-        clients.spawn(groups::produce(to_senders, books.clone()));
-        Load { ledger, books, senders, clients, groups, consumers }
+        clients.spawn(groups::produce(to_senders.clone(), books.clone()));
+        for id in 0..shares::MEMBERS {
+            consumers.spawn(shares::work(id, rng.random(), to_groups.clone(), tasks.clone(), pause));
+        }
+        clients.spawn(shares::produce(to_senders.clone(), tasks.clone(), acks, pause));
+        clients.spawn(compaction::produce(rng.random(), to_senders.clone(), Arc::clone(&facts), acks, pause));
+        clients.spawn(retention::produce(rng.random(), to_senders, window.clone(), acks, pause));
+        Load { ledger, books, tasks, facts, window, senders, clients, groups, consumers }
     }
 
     /// There is no server.
@@ -113,18 +149,27 @@ impl Load {
 
     /// There is one again.
     pub fn up(&self, address: SocketAddr) {
+        self.tasks.lock().next_life();
         self.senders.send_replace(Some(address));
         self.groups.send_replace(Some(address));
     }
 
     /// Holds what can be read against what was promised; what is on its way may be nowhere for as long as a disk fails.
     pub async fn look(&self, address: SocketAddr, web: SocketAddr) -> Result<(), String> {
-        look(address, web, &self.ledger, false).await
+        look(address, web, &self.ledger, false).await?;
+        self.look_kept(address).await
+    }
+
+    async fn look_kept(&self, address: SocketAddr) -> Result<(), String> {
+        shares::check(address, &self.tasks, false).await?;
+        compaction::check(address, &self.facts).await?;
+        retention::check(address, &self.window).await.map(drop)
     }
 
     /// Holds what is there against what was promised, while the clients are down.
     pub async fn check(&mut self, address: SocketAddr, web: SocketAddr) -> Result<(), String> {
         look(address, web, &self.ledger, false).await?;
+        self.look_kept(address).await?;
         let deadline = Instant::now() + SETTLED;
         loop {
             match groups::check(address, web, &self.books, false).await {
@@ -155,11 +200,18 @@ impl Load {
     /// After [`Load::end_sending`]: waits until nothing is on its way any more, and everything has to be there.
     pub async fn finish(mut self, address: SocketAddr, web: SocketAddr) -> Result<(Counts, Ended), String> {
         self.groups.send_replace(Some(address));
-        let ended = groups::check_all(address, web, &self.books).await?;
+        self.tasks.lock().next_life();
+        let worked = groups::check_all(address, web, &self.books).await?;
+        let shared = shares::check_all(address, &self.tasks).await?;
         drop(self.groups);
         while let Some(ended) = self.consumers.join_next().await {
             ended.expect("no consumer gave up");
         }
+        // Nothing is done twice meanwhile.
+        shares::check(address, &self.tasks, true).await?;
+        let compacted = compaction::check(address, &self.facts).await?;
+        let gone = retention::check(address, &self.window).await?;
+        let ended = Ended::new(worked, shared, compacted, gone);
         let deadline = Instant::now() + PATIENCE;
         loop {
             match look(address, web, &self.ledger, true).await {

@@ -7,20 +7,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::SETTLED;
 use crate::session::Session;
 use bytes::Bytes;
-use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
 use kafka_protocol::messages::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::{
-    CreateTopicsRequest, EndTxnRequest, FetchRequest, GroupId, InitProducerIdRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, ProducerId, TopicName, TransactionalId,
+    CreateTopicsRequest, DeleteRecordsRequest, EndTxnRequest, FetchRequest, GroupId, InitProducerIdRequest,
+    ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest, ProduceRequest, ProducerId,
+    TopicName, TransactionalId,
 };
 use krocket_protocol::StrBytes;
 use krocket_protocol::records::batch::ATTRIBUTE_TRANSACTIONAL;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, Header, LastOffset, Record, Records};
 
+/// Stand for an end of a partition.
+pub const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+/// Nothing is there any more, or not yet.
+pub(super) const OFFSET_OUT_OF_RANGE: i16 = 1;
 /// Not now, try again.
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 /// The log has stopped, or is about to.
@@ -30,6 +38,7 @@ const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const UNKNOWN_TOPIC: i16 = 3;
 const LOADING: i16 = 14;
 const NOT_COORDINATOR: i16 = 16;
+const UNKNOWN_MEMBER_ID: i16 = 25;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const PRODUCE: i16 = 9;
 const TXN_PRODUCE: i16 = 12;
@@ -40,6 +49,8 @@ const CREATE_TOPICS: i16 = 5;
 const METADATA: i16 = 9;
 const OFFSET_COMMIT: i16 = 8;
 const OFFSET_FETCH: i16 = 8;
+const LIST_OFFSETS: i16 = 5;
+const DELETE_RECORDS: i16 = 2;
 const LIMIT: usize = 64 << 20;
 
 /// Epoch ms.
@@ -54,7 +65,9 @@ fn name(topic: &str) -> TopicName {
 /// A record to produce.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
-    /// Empty for a record with neither key nor value.
+    /// `None` for none.
+    pub key: Option<String>,
+    /// Empty for none.
     pub value: String,
     /// Names and values.
     pub headers: Vec<(String, String)>,
@@ -63,12 +76,17 @@ pub struct Outgoing {
 impl Outgoing {
     /// A nack by id.
     pub fn empty() -> Self {
-        Outgoing::new("")
+        Outgoing { key: None, value: String::new(), headers: Vec::new() }
     }
 
     /// A record without headers.
     pub fn new(value: &str) -> Self {
-        Outgoing { value: value.to_owned(), headers: Vec::new() }
+        Outgoing::keyed("k", value)
+    }
+
+    /// The same with a key of its own; without a value it is a tombstone.
+    pub fn keyed(key: &str, value: &str) -> Self {
+        Outgoing { key: Some(key.to_owned()), value: value.to_owned(), headers: Vec::new() }
     }
 
     /// With this header.
@@ -120,7 +138,7 @@ fn batch(records: &[Outgoing], with: impl FnOnce(BatchBuilder) -> BatchBuilder) 
             .map(|(name, value)| Header { key: name.as_bytes(), value: Some(value.as_bytes()) })
             .collect();
         let value = Some(record.value.as_bytes()).filter(|value| !value.is_empty());
-        batch.push(offset as i64, now, value.map(|_| &b"k"[..]), value, &headers);
+        batch.push(offset as i64, now, record.key.as_ref().map(|key| key.as_bytes()), value, &headers);
     }
     batch.finish(LastOffset::Trim).expect("it compresses").expect("records")
 }
@@ -178,6 +196,24 @@ pub async fn transaction(
     }
 }
 
+/// An answer, or why there is no use in waiting for one: the log has stopped or the server has only begun, or it stood still
+/// for so long that it has forgotten who asks.
+pub(super) fn or_gone<T>(answer: Result<T, i16>) -> io::Result<T> {
+    const GONE: [i16; 7] = [
+        KAFKA_STORAGE_ERROR,
+        COORDINATOR_NOT_AVAILABLE,
+        LOADING,
+        NOT_COORDINATOR,
+        REQUEST_TIMED_OUT,
+        NOT_ENOUGH_REPLICAS,
+        UNKNOWN_MEMBER_ID,
+    ];
+    answer.map_err(|code| {
+        assert!(GONE.contains(&code), "refused: {code}");
+        io::Error::other(format!("code {code}"))
+    })
+}
+
 /// Waits where the answer is to try again, and gives up where the log has stopped.
 async fn again(code: i16) -> io::Result<()> {
     match code {
@@ -204,7 +240,7 @@ pub struct Read {
     pub timestamp: i64,
     /// `None` for none.
     pub key: Option<String>,
-    /// The value.
+    /// Empty for none.
     pub value: String,
     /// In order.
     pub headers: Vec<(String, Option<String>)>,
@@ -222,10 +258,15 @@ impl Read {
             offset: record.offset,
             timestamp: record.timestamp,
             key: record.key.map(text),
-            value: text(record.value.expect("a value")),
+            value: text(record.value.unwrap_or_default()),
             headers: headers.map(|header| (text(header.key), header.value.map(text))).collect(),
             origin: record.header(b"ORIGIN_MESSAGE_ID").flatten().map(text),
         }
+    }
+
+    /// What a header says; `None` where there is no such header, or one without a value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(own, _)| own == name).and_then(|(_, value)| value.as_deref())
     }
 
     /// Its message id.
@@ -234,16 +275,27 @@ impl Read {
     }
 }
 
-/// Everything in a partition, from its start to its high watermark.
+/// Everything in a partition that nothing was deleted from, up to its high watermark.
 pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<Read> {
+    let read = read_from(address, topic, partition, 0).await;
+    read.unwrap_or_else(|start| panic!("{topic}:{partition} begins at {start}"))
+}
+
+/// Everything in a partition from an offset to its high watermark, or its log start where that is beyond the offset.
+pub async fn read_from(address: SocketAddr, topic: &str, partition: i32, from: i64) -> Result<Vec<Read>, i64> {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let (mut records, mut position, mut moved) = (Vec::new(), 0, Instant::now());
+    let (mut records, mut position, mut moved) = (Vec::new(), from, Instant::now());
     loop {
         let (found, end, high_watermark) =
             match fetch(&mut session, topic, partition, position).await.expect("the server answers") {
                 Ok(fetched) => fetched,
                 // The retry topics come with their first record.
-                Err(UNKNOWN_TOPIC) => return records,
+                Err(UNKNOWN_TOPIC) => return Ok(records),
+                Err(OFFSET_OUT_OF_RANGE) => {
+                    let start = log_start(&mut session, topic, partition).await.expect("the server answers");
+                    assert!(start > position, "{topic}:{partition} has no {position}, and begins at {start}");
+                    return Err(start);
+                }
                 Err(code) => panic!("error {code} fetching {topic}:{partition} at {position}"),
             };
         if end > position {
@@ -254,7 +306,7 @@ pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<R
         // A view has no end while older records are still being looked at, as after a restart. Elsewhere the high watermark
         // is what can be read; it was seen to be ahead of that for some milliseconds, never for longer.
         if topic.contains("--") || position >= high_watermark {
-            return records;
+            return Ok(records);
         }
         assert!(
             moved.elapsed() < SETTLED,
@@ -311,6 +363,40 @@ pub async fn fetch(
     Ok(Ok((records, end, data.high_watermark)))
 }
 
+/// The first offset of a partition.
+pub async fn log_start(session: &mut Session, topic: &str, partition: i32) -> io::Result<i64> {
+    offset_at(session, topic, partition, EARLIEST).await
+}
+
+/// The offset that ListOffsets has for a time, or for what stands for the start or the end.
+pub async fn offset_at(session: &mut Session, topic: &str, partition: i32, timestamp: i64) -> io::Result<i64> {
+    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
+    let asked = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_topics(vec![asked]);
+    let response = session.call(LIST_OFFSETS, &request).await?;
+    let found = &response.topics[0].partitions[0];
+    assert_eq!(found.error_code, 0, "{response:?}");
+    Ok(found.offset)
+}
+
+/// Deletes what lies before an offset; the log start then, or an error code.
+pub async fn delete_records(
+    session: &mut Session,
+    topic: &str,
+    partition: i32,
+    offset: i64,
+) -> io::Result<Result<i64, i16>> {
+    let asked = DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
+    let asked = DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
+    let request = DeleteRecordsRequest::default().with_topics(vec![asked]).with_timeout_ms(10_000);
+    let response = session.call(DELETE_RECORDS, &request).await?;
+    let result = &response.topics[0].partitions[0];
+    Ok(match result.error_code {
+        0 => Ok(result.low_watermark),
+        code => Err(code),
+    })
+}
+
 /// The offset that a group goes on from.
 pub async fn committed(session: &mut Session, group: &str, topic: &str, partition: i32) -> io::Result<i64> {
     let topic = OffsetFetchRequestTopics::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
@@ -347,9 +433,21 @@ pub async fn commit(session: &mut Session, group: &str, topic: &str, partition: 
 
 /// Creates a topic.
 pub async fn create_topic(address: SocketAddr, topic: &str, partitions: i32) {
+    create_topic_with(address, topic, partitions, &[]).await;
+}
+
+/// The same, with configs.
+pub async fn create_topic_with(address: SocketAddr, topic: &str, partitions: i32, configs: &[(&str, &str)]) {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let topic =
-        CreatableTopic::default().with_name(name(topic)).with_num_partitions(partitions).with_replication_factor(1);
+    let text = |text: &str| StrBytes::from_string(text.to_owned());
+    let config = |(name, value): &(&str, &str)| {
+        CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    };
+    let topic = CreatableTopic::default()
+        .with_name(name(topic))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1)
+        .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000);
     let response = session.call(CREATE_TOPICS, &request).await.expect("the server answers");
     assert_eq!(response.topics[0].error_code, 0, "{:?}", response.topics[0].error_message);

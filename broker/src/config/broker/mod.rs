@@ -17,6 +17,8 @@ pub(super) use table::{DELIVERIES, LOCK_DURATION, RECORD_LOCKS};
 pub struct BrokerConfig {
     /// auto.create.topics.enable
     pub auto_create_topics: bool,
+    /// log.retention.check.interval.ms
+    pub retention_check_interval_ms: u64,
     /// num.partitions
     pub num_partitions: i32,
     /// max.request.partition.size.limit
@@ -124,6 +126,7 @@ impl BrokerConfig {
         let protocols = value("group.coordinator.rebalance.protocols");
         BrokerConfig {
             auto_create_topics: value("auto.create.topics.enable").boolean(),
+            retention_check_interval_ms: value("log.retention.check.interval.ms").long().unsigned_abs(),
             num_partitions: int("num.partitions"),
             max_request_partitions: int("max.request.partition.size.limit"),
             quota_windows: windows("quota.window"),

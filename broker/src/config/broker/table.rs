@@ -266,6 +266,13 @@ static OWN: &[ConfigDef] = &[
     ),
     row("log.dirs", Kind::String(&[]), "", "The folder that holds everything."),
     row(
+        "log.retention.check.interval.ms",
+        Kind::Long(1, i64::MAX),
+        "300000",
+        "The longest time between two rounds of retention and compaction, ms. krocket's are 10 seconds apart, or this where \
+         it is less, and further apart where a round takes long.",
+    ),
+    row(
         "max.request.partition.size.limit",
         COUNT,
         "2000",
