@@ -159,8 +159,8 @@ impl ShareMember {
         let request = self.asks(want, words);
         let answer = self.session.call(FETCH, &request).await?.0;
         let partitions: Vec<PartitionData> = answer.responses.into_iter().flat_map(|topic| topic.partitions).collect();
-        let codes = std::iter::once(answer.error_code).chain(partitions.iter().map(|data| data.error_code));
-        if let Some(code) = codes.into_iter().find(|code| *code != 0) {
+        let mut codes = std::iter::once(answer.error_code).chain(partitions.iter().map(|data| data.error_code));
+        if let Some(code) = codes.find(|code| *code != 0) {
             return Ok(Err(code));
         }
         self.epoch += 1;

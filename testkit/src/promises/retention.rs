@@ -72,7 +72,8 @@ fn word(value: &str) -> &str {
 }
 
 pub(crate) async fn set_up(address: SocketAddr) {
-    let configs = [("cleanup.policy", "delete"), ("retention.bytes", &*RETENTION_BYTES.to_string())];
+    let bytes = RETENTION_BYTES.to_string();
+    let configs = [("cleanup.policy", "delete"), ("retention.bytes", bytes.as_str())];
     wire::create_topic_with(address, TOPIC, 1, &configs).await;
 }
 
@@ -106,7 +107,8 @@ async fn send(session: &mut Session, rng: &mut StdRng, window: &Shared, acks: i1
     let first = window.lock().sent.len();
     let values = (0..rng.random_range(1..5)).map(|at| {
         // Nothing that a codec makes much shorter.
-        let padding = Alphanumeric.sample_string(rng, rng.random_range(200..1500));
+        let length = rng.random_range(200..1500);
+        let padding = Alphanumeric.sample_string(rng, length);
         format!("window-{} {padding}", first + at)
     });
     let values: Vec<String> = values.collect();
