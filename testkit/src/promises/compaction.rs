@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     sent: HashSet<Fact>,
     /// Acknowledged, by offset.
     written: BTreeMap<i64, Fact>,
+    /// Tombstones whose answer has not come: their keys, and the last offset that was acknowledged before.
+    in_doubt: Vec<(String, i64)>,
 }
 
 type Shared = Arc<Mutex<Facts>>;
@@ -87,9 +89,18 @@ async fn send(session: &mut Session, number: &mut u64, rng: &mut StdRng, facts: 
         records.push(Outgoing::keyed(&fact.key, &value.unwrap_or_default()));
         sent.push(fact);
     }
-    facts.lock().sent.extend(sent.iter().cloned());
+    let answered = {
+        let mut facts = facts.lock();
+        let (answered, last) = (facts.in_doubt.len(), facts.written.keys().next_back().map_or(-1, |last| *last));
+        facts.sent.extend(sent.iter().cloned());
+        let tombstones = sent.iter().filter(|fact| fact.number.is_none());
+        facts.in_doubt.extend(tombstones.map(|fact| (fact.key.clone(), last)));
+        answered
+    };
     let base = wire::produce(session, TOPIC, 0, acks, &records).await?.expect("accepted");
-    facts.lock().written.extend((base..).zip(sent));
+    let mut facts = facts.lock();
+    facts.in_doubt.truncate(answered);
+    facts.written.extend((base..).zip(sent));
     Ok(())
 }
 
@@ -128,8 +139,11 @@ fn check_records(before: &BTreeMap<i64, Fact>, after: &Facts, records: &[Read]) 
     for (key, (offset, fact)) in latest {
         let kept = match newest.get(key) {
             Some(newest) => *newest >= offset,
-            // A tombstone goes after all that it stands over.
-            None => fact.number.is_none(),
+            // A tombstone goes after all that it stands over, one without an answer too.
+            None => {
+                let doubt = |(tomb, last): &(String, i64)| tomb == key && *last >= offset;
+                fact.number.is_none() || after.in_doubt.iter().any(doubt)
+            }
         };
         if !kept {
             return Err(format!(
@@ -171,7 +185,7 @@ mod tests {
             [(0, fact("a", 1)), (1, fact("a", 2)), (2, fact("b", 3)), (4, fact("b", 0))].into();
         let mut sent: HashSet<Fact> = written.values().cloned().collect();
         sent.insert(fact("a", 5));
-        let facts = Facts { sent, written: written.clone() };
+        let facts = Facts { sent, written: written.clone(), in_doubt: vec![("a".to_owned(), 0)] };
         for (there, outcome) in [
             (&[(0, "a", 1), (1, "a", 2), (2, "b", 3), (4, "b", 0)][..], Ok(0)),
             (&[(1, "a", 2), (4, "b", 0)], Ok(2)),
@@ -193,5 +207,9 @@ mod tests {
                 _ => panic!("{found:?} for {there:?}"),
             }
         }
+        // Sent after all the others, and not answered.
+        let facts = Facts { in_doubt: vec![("a".to_owned(), 4)], ..facts };
+        assert_eq!(check_records(&written, &facts, &records(&[(4, "b", 0)])), Ok(3));
+        assert!(check_records(&written, &facts, &records(&[(0, "a", 1), (4, "b", 0)])).is_err(), "an older one is back");
     }
 }
