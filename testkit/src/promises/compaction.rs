@@ -210,6 +210,9 @@ mod tests {
         // Sent after all the others, and not answered.
         let facts = Facts { in_doubt: vec![("a".to_owned(), 4)], ..facts };
         assert_eq!(check_records(&written, &facts, &records(&[(4, "b", 0)])), Ok(3));
-        assert!(check_records(&written, &facts, &records(&[(0, "a", 1), (4, "b", 0)])).is_err(), "an older one is back");
+        assert!(
+            check_records(&written, &facts, &records(&[(0, "a", 1), (4, "b", 0)])).is_err(),
+            "an older one is back"
+        );
     }
 }
