@@ -1,5 +1,7 @@
 //! Hidden records, the rows that come with them, and what is parked.
 
+use std::os::unix::fs::FileExt;
+
 use bytes::{Bytes, BytesMut};
 use krocket_protocol::chunk::Chunk;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Codec, LastOffset, Records};
@@ -84,6 +86,56 @@ async fn hidden_records_are_left_out_with_every_codec() {
         let partition = log.partition(1).expect("a partition");
         assert_eq!((partition.high_watermark(), partition.log_end()), (10, 12), "after a restart");
         assert_eq!(from_disk(&log, &partition, 0), visible);
+    }
+}
+
+/// The power may take a batch and leave one that was written after it. The end is that of what there is: consumers that
+/// read up to the high watermark would wait for what never comes.
+#[tokio::test]
+async fn the_end_is_that_of_a_visible_record_that_survived() {
+    // What is hidden of each batch of three records, which batches are lost, and the end.
+    let (all, none): (&[i32], &[i32]) = (&[0, 1, 2], &[]);
+    let cases = [
+        (vec![none, none, all], vec![1], 3),
+        (vec![none, all, none, all, all], vec![2], 3),
+        (vec![none, all, none, all, none, all], vec![2, 4], 3),
+        (vec![none, &[1, 2], none, all], vec![2], 4),
+        (vec![none, &[1, 2], all, &[2], all], vec![3], 4),
+        (vec![none, none, all], vec![0, 1], 0),
+        (vec![all, none, all], vec![1], 0),
+        (vec![none, all, all], vec![1], 3),
+        (vec![none, all, none], vec![1], 9),
+    ];
+    for (batches, lost, end) in cases {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = open(dir.path());
+        let partition = log.partition(1).expect("a partition");
+        for hidden in &batches {
+            append(&log, &partition, 3, Codec::None, hiding(hidden)).await;
+        }
+        let offsets: Vec<i64> = lost.iter().map(|batch| batch * 3).collect();
+        let places = log.locate(&partition, &offsets).expect("readable");
+        log.close().expect("closes");
+        drop((log, partition));
+        let segment = std::fs::read_dir(dir.path().join("log")).expect("a folder").next().expect("a segment");
+        let file = std::fs::OpenOptions::new().write(true).open(segment.expect("a segment").path()).expect("opens");
+        for place in places {
+            let place = place.expect("a place");
+            file.write_all_at(&vec![0; place.len], place.offset).expect("written");
+        }
+        std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
+        let log = open(dir.path());
+        let partition = log.partition(1).expect("a partition");
+        let ends = (partition.high_watermark(), partition.log_end());
+        assert_eq!(ends, (end, batches.len() as i64 * 3), "{batches:?} without {lost:?}");
+        // What is hidden from now on knows it as well.
+        append(&log, &partition, 1, Codec::None, hiding(&[0])).await;
+        drop((log, partition));
+        let log = open(dir.path());
+        let partition = log.partition(1).expect("a partition");
+        assert_eq!(partition.high_watermark(), end, "{batches:?} without {lost:?}, after another restart");
+        let next = append(&log, &partition, 1, Codec::None, Notes::default()).await;
+        assert_eq!((partition.high_watermark(), from_disk(&log, &partition, end)), (next + 1, vec![next]));
     }
 }
 

@@ -45,7 +45,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use krocket_protocol::records::batch::ATTRIBUTE_CONTROL;
 use krocket_stack::ledger::Fate;
-use krocket_store::{Cleaner, Index, LogReader};
+use krocket_store::{BatchRow, Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -63,6 +63,7 @@ pub use watch::Watch;
 
 pub use housekeeping::Job;
 use housekeeping::Stopping;
+use marks::Visible;
 use partition::{Extent, Tracked};
 use producers::{Numbered, Producers};
 use queue::Queue;
@@ -391,11 +392,32 @@ impl Shared {
                 log_end: last.as_ref().map_or(0, |last| last.last_offset + 1).max(log_start),
                 running_max_timestamp: last.as_ref().map_or(-1, |last| last.running_max_timestamp),
                 cumulative_bytes: last.as_ref().map_or(0, |last| last.cumulative_bytes),
-                visible_end: last.as_ref().map_or(0, marks::visible_end).max(log_start),
+                visible_end: self.visible_end(id, last, log_start)?,
                 open: self.load_open(id)?,
                 last_abort: self.last_abort(id)?,
             },
         ))
+    }
+
+    /// Where a partition's visible records end. A batch that is hidden says where they ended before it, but the power may
+    /// have taken the batch that it means: who asks for the end then has to find the one before.
+    fn visible_end(&self, id: PartitionId, last: Option<BatchRow>, log_start: i64) -> Result<i64, StorageError> {
+        let mut row = last;
+        while let Some(hidden) = row {
+            let end = marks::visible_end(&hidden);
+            if Visible::of(&hidden) != Visible::None {
+                return Ok(end.max(log_start));
+            }
+            let end = end.min(hidden.base_offset);
+            if end <= log_start {
+                break;
+            }
+            row = match self.index.batch(id, end - 1)? {
+                Some(holds) if holds.base_offset < end => Some(holds),
+                _ => self.index.batch_before(id, end)?,
+            };
+        }
+        Ok(log_start)
     }
 
     /// A partition's producers: the last snapshot and the batches since.

@@ -2,9 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::SETTLED;
 use crate::session::Session;
 use bytes::Bytes;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -284,7 +283,7 @@ pub async fn read_all(address: SocketAddr, topic: &str, partition: i32) -> Vec<R
 /// Everything in a partition from an offset to its high watermark, or its log start where that is beyond the offset.
 pub async fn read_from(address: SocketAddr, topic: &str, partition: i32, from: i64) -> Result<Vec<Read>, i64> {
     let mut session = Session::connect(address).await.expect("the server is ready");
-    let (mut records, mut position, mut moved) = (Vec::new(), from, Instant::now());
+    let (mut records, mut position) = (Vec::new(), from);
     loop {
         let (found, end, high_watermark) =
             match fetch(&mut session, topic, partition, position).await.expect("the server answers") {
@@ -298,21 +297,14 @@ pub async fn read_from(address: SocketAddr, topic: &str, partition: i32, from: i
                 }
                 Err(code) => panic!("error {code} fetching {topic}:{partition} at {position}"),
             };
-        if end > position {
-            (position, moved) = (end, Instant::now());
-            records.extend(found);
-            continue;
-        }
-        // A view has no end while older records are still being looked at, as after a restart. Elsewhere the high watermark
-        // is what can be read; it was seen to be ahead of that for some milliseconds, never for longer.
-        if topic.contains("--") || position >= high_watermark {
+        if end == position {
+            // A view has no end while older records are still being looked at, as after a restart.
+            let ends = topic.contains("--") || position >= high_watermark;
+            assert!(ends, "{topic}:{partition} ends at {position}, before its high watermark {high_watermark}");
             return Ok(records);
         }
-        assert!(
-            moved.elapsed() < SETTLED,
-            "{topic}:{partition} ends at {position}, before its high watermark {high_watermark}"
-        );
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        records.extend(found);
+        position = end;
     }
 }
 
