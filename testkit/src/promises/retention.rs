@@ -19,7 +19,7 @@ use super::wire::{self, OFFSET_OUT_OF_RANGE, Outgoing, Read};
 use crate::session::Session;
 
 const TOPIC: &str = "window";
-const RETENTION_BYTES: usize = 64 << 10;
+const RETENTION_BYTES: usize = 40 << 10;
 /// A record's and a batch's bytes beside its value, at most.
 const OVERHEAD: usize = 100;
 /// Bytes at the end that may be counted and not be visible yet, while a disk fails.
