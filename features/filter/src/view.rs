@@ -87,6 +87,13 @@ impl Part {
         Part { id, source, state: watch::Sender::new(state), end: watch::Sender::new(end) }
     }
 
+    /// Whether it may be read, and whether it has been at the end of its source.
+    pub(crate) fn readiness(&self) -> (bool, bool) {
+        // One look: a second one beside it would wait for a publisher who waits for the first.
+        let state = self.state.borrow();
+        (state.ready, state.caught_up)
+    }
+
     /// What was derived can be read from now on.
     pub(crate) fn publish(&self, state: State) {
         let end = state.progress.end;
@@ -115,5 +122,36 @@ impl Fields for Seen<'_> {
         let headers = self.0.headers().map_while(Result::ok);
         let headers: usize = headers.map(|header| header.key.len() + header.value.map_or(0, <[u8]>::len)).sum();
         self.0.key.map_or(0, <[u8]>::len) + self.0.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn who_looks_and_who_publishes_do_not_wait_for_each_other() {
+        const TURNS: u32 = 300_000;
+        let part = Arc::new(Part::new(1, None, 2));
+        let (ended, both) = mpsc::channel();
+        let looks = (part.clone(), ended.clone());
+        std::thread::spawn(move || {
+            for _ in 0..TURNS {
+                assert_eq!(looks.0.readiness(), (false, false));
+            }
+            looks.1.send(()).expect("awaited");
+        });
+        std::thread::spawn(move || {
+            for _ in 0..TURNS {
+                part.publish(State { ready: false, caught_up: false, progress: Progress::start(2) });
+            }
+            ended.send(()).expect("awaited");
+        });
+        for _ in 0..2 {
+            both.recv_timeout(Duration::from_secs(30)).expect("neither of them stands still");
+        }
     }
 }

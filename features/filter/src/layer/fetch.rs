@@ -259,7 +259,7 @@ fn read_target(
     }
     // Known before it is read, so that what it promises is in what was read.
     let end = *part.end.borrow();
-    let (ready, caught_up) = (part.state.borrow().ready, part.state.borrow().caught_up);
+    let (ready, caught_up) = part.readiness();
     let found = match ready {
         true => {
             let stable = read_committed.then_some(source.last_stable);
