@@ -10,6 +10,8 @@ use kafka_protocol::messages::{FetchRequest, FetchResponse, MetadataRequest, Top
 use kafka_protocol::protocol::StrBytes;
 use krocket_protocol::records::{BatchHeader, Records};
 use krocket_testkit::Krocket;
+use krocket_testkit::promises::wire;
+use krocket_testkit::session::Session;
 use serde_json::Value;
 
 const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
@@ -230,8 +232,9 @@ async fn a_message_is_found_by_what_it_was_sent_with() {
         }
     }
     let billing = async || world.json(&["message", "life", "orders:0:0"]).await["groups"].clone();
+    let mut session = Session::connect(world.krocket.kafka).await.expect("connects");
     for (committed, state) in [(0, "waiting"), (1, "consumed")] {
-        world.krocket.client().await.commit("billing", ("orders", 0), committed).await;
+        wire::commit(&mut session, "billing", "orders", 0, committed).await.expect("committed");
         assert_eq!(billing().await, serde_json::json!([{ "group": "billing", "state": state }]));
     }
     world.ok(&["lookup", "status"]).await;

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use krocket_testkit::Krocket;
 use krocket_testkit::process::Process;
+use krocket_testkit::promises::wire;
+use krocket_testkit::session::Session;
 use serde_json::{Value, json};
 
 const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
@@ -74,7 +76,8 @@ async fn a_groups_lag_is_what_lies_between_its_offsets_and_the_ends() {
     for _ in 0..3 {
         krocket(http, &["message", "send", "orders", "x"]).await;
     }
-    server.client().await.commit("billing", ("orders", 0), 1).await;
+    let mut session = Session::connect(server.kafka).await.expect("connects");
+    wire::commit(&mut session, "billing", "orders", 0, 1).await.expect("committed");
 
     let groups = json_of(http, &["group", "list"]).await;
     assert_eq!(groups["items"][0]["group"], "billing");

@@ -4,8 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
-use kafka_protocol::messages::{GroupId, OffsetCommitRequest, RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, Request, StrBytes};
 use krocket_protocol::ApiKey;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -51,21 +50,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         bytes.put_i32(frame.len() as i32);
         bytes.put_slice(frame);
         self.send(&bytes).await;
-    }
-
-    /// Commits an offset of a group without members.
-    pub async fn commit(&mut self, group: &str, (topic, partition): (&str, i32), offset: i64) {
-        let text = |text: &str| StrBytes::from_string(text.to_owned());
-        let partition =
-            OffsetCommitRequestPartition::default().with_partition_index(partition).with_committed_offset(offset);
-        let topic =
-            OffsetCommitRequestTopic::default().with_name(TopicName(text(topic))).with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(GroupId(text(group)))
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![topic]);
-        let response = self.call(8, &request).await;
-        assert_eq!(response.topics[0].partitions[0].error_code, 0, "{group}");
     }
 
     /// Sends a request and gives its correlation id.

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
@@ -31,16 +30,7 @@ func TestImage(t *testing.T) {
 
 func runImage(t *testing.T, name string) {
 	t.Helper()
-	var set apps.StatefulSet
-	var test core.Pod
-	for _, document := range documents(mustRender(t, name)) {
-		switch parse(t, document).Kind {
-		case "StatefulSet":
-			decode(t, document, &set)
-		case "Pod":
-			decode(t, document, &test)
-		}
-	}
+	set, test := workloads(t, name)
 	pod := set.Spec.Template.Spec
 	container := pod.Containers[0]
 	if !*container.SecurityContext.ReadOnlyRootFilesystem || !*pod.SecurityContext.RunAsNonRoot {

@@ -9,11 +9,27 @@ import (
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"github.com/yannh/kubeconform/pkg/validator"
+	apps "k8s.io/api/apps/v1"
+	core "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
 // The oldest version of Chart.yaml, the newest there are schemas of, and some between.
 var kubernetes = []string{"1.27.0", "1.30.0", "1.33.0", "1.35.0", "1.37.0"}
+
+// workloads is the StatefulSet of a value file, and the pod of `helm test`: empty where there is none.
+func workloads(t *testing.T, name string) (set apps.StatefulSet, test core.Pod) {
+	t.Helper()
+	for _, document := range documents(mustRender(t, name)) {
+		switch parse(t, document).Kind {
+		case "StatefulSet":
+			decode(t, document, &set)
+		case "Pod":
+			decode(t, document, &test)
+		}
+	}
+	return set, test
+}
 
 // documents are the objects of a rendered chart as YAML texts.
 func documents(rendered map[string]string) []string {

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 )
 
@@ -144,16 +143,7 @@ func TestRevoked(t *testing.T) {
 func TestMounts(t *testing.T) {
 	count := 0
 	for _, name := range files(t, "values") {
-		var set apps.StatefulSet
-		var test core.Pod
-		for _, document := range documents(mustRender(t, name)) {
-			switch parse(t, document).Kind {
-			case "StatefulSet":
-				decode(t, document, &set)
-			case "Pod":
-				decode(t, document, &test)
-			}
-		}
+		set, test := workloads(t, name)
 		var paths []string
 		for _, found := range secretFile.FindAllStringSubmatch(configFile(t, name), -1) {
 			paths = append(paths, found[1])
