@@ -100,7 +100,10 @@ const client = {
     const done = (async () => {
       for await (const message of stream) {
         received([record(message)])
-        await message.commit()
+        await message.commit().catch(error => {
+          // Its partition has gone to another member, which reads the record again and commits it.
+          if (!error.findBy?.('apiId', 'STALE_MEMBER_EPOCH')) throw error
+        })
       }
     })().catch(error => console.error(error))
     return async () => {
