@@ -27,7 +27,7 @@ pub(super) struct Dump {
 impl Dump {
     pub(super) fn run(self) -> Result<(), Failure> {
         let walked = krocket_store::walk(&self.file, &mut |found| match found {
-            Found::Frame { offset, len, position, ops } => {
+            Found::Frame { offset, len, position, ops, .. } => {
                 for op in ops.iter().filter(|op| self.wants(op)) {
                     self.print(&described(offset, len, position, op));
                 }

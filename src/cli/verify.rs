@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use krocket_broker::log::tables::TOPICS;
-use krocket_store::{Inspection, Verdict, distrust_index};
+use krocket_store::{Damage, Inspection, Verdict, distrust_index};
 use serde_json::{Value, json};
 
 use super::backup::with_bar;
@@ -61,9 +61,12 @@ fn names(inspection: &Inspection) -> HashMap<u32, (String, usize)> {
 }
 
 fn report(verdict: &Verdict, names: &HashMap<u32, (String, usize)>) -> Value {
-    let damaged = verdict.damaged.iter().map(|damage| {
-        json!({ "file": damage.path.display().to_string(), "offset": damage.offset, "bytes": damage.len, "reason": damage.reason })
-    });
+    let places = |parts: &[Damage]| {
+        let place = |part: &Damage| {
+            json!({ "file": part.path.display().to_string(), "offset": part.offset, "bytes": part.len, "reason": part.reason })
+        };
+        parts.iter().map(place).collect::<Vec<_>>()
+    };
     let lost = verdict.lost.iter().map(|lost| {
         let (topic, partition) = names.get(&lost.partition).cloned().unzip();
         json!({
@@ -80,7 +83,8 @@ fn report(verdict: &Verdict, names: &HashMap<u32, (String, usize)>) -> Value {
         "index_rows": verdict.rows,
         "confirmed_rows": verdict.confirmed,
         "unindexed_bytes": verdict.behind,
-        "damaged": damaged.collect::<Vec<_>>(),
+        "damaged": places(&verdict.damaged),
+        "torn": places(&verdict.torn),
         "lost": lost.collect::<Vec<_>>(),
         "more_lost": verdict.more_lost,
     })

@@ -97,8 +97,9 @@ impl Appender {
         self.reserve(self.len + bytes);
 
         let mut position = self.end;
+        let synced = self.shared.progress.lock().synced;
         for frame in frames.iter_mut() {
-            frame.place(position, self.shared.log_id);
+            frame.place(position, synced, self.shared.log_id);
             position += frame.disk_len() as u64;
         }
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(frames.len() * 3);

@@ -213,7 +213,7 @@ impl Cleaner {
             let mut scanner = Scanner::new(&input, *segment, true, self.shared.log_id).map_err(io("read"))?;
             loop {
                 match scanner.step().map_err(io("read"))? {
-                    Step::Frame { offset, len, position } => {
+                    Step::Frame { offset, len, position, synced } => {
                         throttle(len as u64);
                         let ops = scanner.ops(offset, len);
                         let mut alive = Vec::with_capacity(ops.len());
@@ -226,7 +226,7 @@ impl Cleaner {
                         if alive.len() == ops.len() {
                             out.push(scanner.bytes(offset, len))?;
                         } else if !alive.is_empty() {
-                            out.push(&rebuild(&alive, position, self.shared.log_id)?)?;
+                            out.push(&rebuild(&alive, (position, synced), self.shared.log_id)?)?;
                         }
                     }
                     Step::Damage { offset, reason, .. } => {
@@ -282,13 +282,13 @@ impl Output<'_> {
 }
 
 /// A frame with some of its ops, in the place of the whole one.
-fn rebuild(alive: &[&Op<'_>], position: Position, log_id: u64) -> Result<Vec<u8>, StoreError> {
+fn rebuild(alive: &[&Op<'_>], (position, synced): (Position, Position), log_id: u64) -> Result<Vec<u8>, StoreError> {
     let mut builder = FrameBuilder::new();
     for op in alive {
         builder.copy(op);
     }
     let mut frame = builder.build().map_err(|source| StoreError::Apply { position, source: source.into() })?;
-    frame.place(position, log_id);
+    frame.place(position, synced, log_id);
     let mut slices = Vec::new();
     frame.slices(&mut slices);
     Ok(slices.iter().flat_map(|slice| slice.iter().copied()).collect())

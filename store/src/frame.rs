@@ -1,9 +1,10 @@
 //! A frame: the unit that is in the log whole or not at all.
 //!
 //! ```text
-//! magic u32 | crc u32 | len u32 | ops u32 | position u64 | op ... | zeros up to a multiple of 8
+//! magic u32 | crc u32 | len u32 | ops u32 | position u64 | synced u64 | op ... | zeros up to a multiple of 8
 //! ```
-//! Little-endian; `len` counts everything. The CRC-32C is taken over the ops, then the header from `len` on, then the
+//! Little-endian; `len` counts everything; `synced` is the position up to which the log was durable when the frame was
+//! written: what is missing before it was lost by the disk, what is missing behind every such position by a crash. The CRC-32C is taken over the ops, then the header from `len` on, then the
 //! log's id; it leaves out batch bodies (from attributes on), which the batch's own CRC covers. So every byte is
 //! checked, and the append path need not read a body at all.
 
@@ -19,7 +20,7 @@ use crate::op::{self, Op, Ops, Position};
 /// "KRKT" on disk.
 pub(crate) const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"KRKT");
 /// Bytes before the first op.
-pub(crate) const FRAME_HEADER_LEN: usize = 24;
+pub(crate) const FRAME_HEADER_LEN: usize = 32;
 /// A frame is smaller than this.
 pub(crate) const MAX_FRAME_LEN: usize = 1 << 30;
 /// Bodies up to this size are cheaper copied than handed to the kernel one by one.
@@ -234,11 +235,12 @@ impl Frame {
     }
 
     /// Fills the header in.
-    pub(crate) fn place(&mut self, position: Position, log_id: u64) {
+    pub(crate) fn place(&mut self, position: Position, synced: Position, log_id: u64) {
         self.own[0..4].copy_from_slice(&FRAME_MAGIC.to_le_bytes());
         self.own[8..12].copy_from_slice(&(self.len as u32).to_le_bytes());
         self.own[12..16].copy_from_slice(&self.ops.to_le_bytes());
         self.own[16..24].copy_from_slice(&position.to_le_bytes());
+        self.own[24..32].copy_from_slice(&synced.to_le_bytes());
         let crc = seal(self.crc, &self.own[8..FRAME_HEADER_LEN], log_id);
         self.own[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -268,6 +270,7 @@ pub(crate) struct FrameHeader {
     pub(crate) len: usize,
     pub(crate) ops: u32,
     pub(crate) position: Position,
+    pub(crate) synced: Position,
 }
 
 impl FrameHeader {
@@ -278,8 +281,8 @@ impl FrameHeader {
         if u32_at(0) != FRAME_MAGIC || !len.is_multiple_of(8) || !(FRAME_HEADER_LEN..=MAX_FRAME_LEN).contains(&len) {
             return None;
         }
-        let position = u64::from(u32_at(16)) | u64::from(u32_at(20)) << 32;
-        Some(FrameHeader { crc: u32_at(4), len, ops: u32_at(12), position })
+        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
+        Some(FrameHeader { crc: u32_at(4), len, ops: u32_at(12), position: u64_at(16), synced: u64_at(24) })
     }
 }
 

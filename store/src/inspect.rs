@@ -32,6 +32,8 @@ pub enum Found<'a> {
         len: usize,
         /// Its place in the log.
         position: Position,
+        /// The log was durable up to here when the frame was written.
+        synced: Position,
         /// What it does.
         ops: &'a [Op<'a>],
     },
@@ -81,8 +83,8 @@ fn walk_file(
     let mut scanner = Scanner::new(file, segment, header_known, log_id).map_err(io())?;
     loop {
         match scanner.step().map_err(io())? {
-            Step::Frame { offset, len, position } => {
-                visit(Found::Frame { offset, len, position, ops: &scanner.ops(offset, len) });
+            Step::Frame { offset, len, position, synced } => {
+                visit(Found::Frame { offset, len, position, synced, ops: &scanner.ops(offset, len) });
             }
             Step::Damage { offset, len, reason } => visit(Found::Damage { offset, len, reason }),
             Step::End => return Ok(()),
@@ -124,8 +126,10 @@ pub struct Verdict {
     pub bytes: u64,
     /// Record batches in them, those included that are deleted.
     pub batches: u64,
-    /// Parts that hold no whole frame. The last one of the log may be a write that a crash tore: the next start cuts it off.
+    /// Parts that were durable and hold no whole frame any more.
     pub damaged: Vec<Damage>,
+    /// Parts that a crash tore before they were durable: the next start cuts the log off at the first.
+    pub torn: Vec<Damage>,
     /// Batches that clients can no longer read, as far as the index knows of them.
     pub lost: Vec<Lost>,
     /// True when there are more of them than named.
@@ -203,16 +207,22 @@ impl Inspection {
         let total: u64 = self.files.iter().map(len).sum();
         let mut damaged: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
         let (mut before, mut end, mut failed) = (0, 0, None);
+        let mut durable = self.index.as_ref().map_or(0, Index::synced);
+        // Places of what is damaged, in the log.
+        let mut positions = Vec::new();
         for segment_file in &self.files {
             let SegmentFile { segment, path, file, header_known } = segment_file;
             verdict.segments += 1;
+            durable = durable.max(segment.cleaned_end.unwrap_or(0));
             if !header_known {
+                positions.push(segment.base);
                 let reason = "a damaged segment header";
                 verdict.damaged.push(Damage { path: path.clone(), offset: 0, len: SEGMENT_HEADER_LEN, reason });
             }
             walk_file(path, file, *segment, *header_known, self.shared.log_id, &mut |found| match found {
-                Found::Frame { offset, len, position, ops } => {
+                Found::Frame { offset, len, position, synced, ops } => {
                     verdict.frames += 1;
+                    durable = durable.max(synced);
                     verdict.bytes += len as u64;
                     verdict.batches += ops.iter().filter(|op| matches!(op, Op::Batch(_))).count() as u64;
                     end = end.max(position + len as u64);
@@ -224,6 +234,10 @@ impl Inspection {
                 }
                 Found::Damage { offset, len, reason } => {
                     damaged.entry(segment.id).or_default().push((offset, offset + len));
+                    positions.push(match segment.cleaned_end {
+                        Some(_) => end,
+                        None => segment.base + offset - SEGMENT_HEADER_LEN,
+                    });
                     verdict.damaged.push(Damage { path: path.clone(), offset, len, reason });
                 }
             })?;
@@ -233,6 +247,10 @@ impl Inspection {
             before += len(segment_file);
         }
         progress(total, total);
+        let (durably, torn) = std::iter::zip(std::mem::take(&mut verdict.damaged), positions)
+            .partition::<Vec<_>, _>(|(_, position)| *position < durable);
+        let places = |parts: Vec<(Damage, Position)>| parts.into_iter().map(|(damage, _)| damage).collect();
+        (verdict.damaged, verdict.torn) = (places(durably), places(torn));
         if let Ok(index) = &self.index {
             verdict.behind = end.saturating_sub(index.applied());
             verdict.rows = index.count_rows(&mut |partition, row| {

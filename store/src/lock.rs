@@ -9,7 +9,7 @@ use rustix::fs::FlockOperation;
 use crate::error::StoreError;
 
 /// The version of everything on disk that the log owns. A newer one is refused.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Held for as long as any part of the store lives.
 #[derive(Debug)]

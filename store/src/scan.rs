@@ -31,7 +31,7 @@ pub(crate) struct Scanner<'f> {
 #[derive(Debug)]
 pub(crate) enum Step {
     /// A whole frame; its ops are in [`Scanner::ops`].
-    Frame { offset: u64, len: usize, position: Position },
+    Frame { offset: u64, len: usize, position: Position, synced: Position },
     /// Bytes that are no frame; whole frames may follow.
     Damage { offset: u64, len: u64, reason: &'static str },
     /// Nothing more.
@@ -74,6 +74,11 @@ impl<'f> Scanner<'f> {
         Ok(false)
     }
 
+    /// Goes on at a place that a damage ended at.
+    pub(crate) fn skip_to(&mut self, offset: u64) {
+        self.at = offset;
+    }
+
     /// The next frame or damage.
     pub(crate) fn step(&mut self) -> io::Result<Step> {
         let offset = self.at;
@@ -84,7 +89,8 @@ impl<'f> Scanner<'f> {
             Ok(header) => {
                 self.at += header.len as u64;
                 self.floor = header.position + header.len as u64;
-                Ok(Step::Frame { offset, len: header.len, position: header.position })
+                let FrameHeader { len, position, synced, .. } = header;
+                Ok(Step::Frame { offset, len, position, synced })
             }
             Err((Fault::Body, len)) => {
                 self.at += len;

@@ -17,7 +17,7 @@ use crate::op::{Location, Position};
 /// Bytes before the first frame.
 pub(crate) const SEGMENT_HEADER_LEN: u64 = 48;
 const MAGIC: &[u8; 8] = b"krocket\n";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Files that readers keep open; more are opened again when they are read.
 const MAX_OPEN: usize = 256;
 
@@ -87,6 +87,17 @@ struct State {
     next_id: u32,
 }
 
+impl State {
+    fn remove(&mut self, segment: &Segment) {
+        if self.by_base.get(&segment.base).is_some_and(|present| present.id == segment.id) {
+            self.by_base.remove(&segment.base);
+        }
+        self.by_id.remove(&segment.id);
+        self.open.remove(&segment.id);
+        self.sound.remove(&segment.id);
+    }
+}
+
 /// No two batches of this length or more begin in the same step.
 pub(crate) const SOUND_STEP: u32 = 8 << 10;
 
@@ -134,14 +145,14 @@ impl Segments {
     pub(crate) fn replace(&self, old: &[Segment], new: Segment) {
         let mut state = self.state.write();
         for segment in old {
-            if state.by_base.get(&segment.base).is_some_and(|present| present.id == segment.id) {
-                state.by_base.remove(&segment.base);
-            }
-            state.by_id.remove(&segment.id);
-            state.open.remove(&segment.id);
-            state.sound.remove(&segment.id);
+            state.remove(segment);
         }
         state.by_base.insert(new.base, new);
+    }
+
+    /// Forgets a segment that the log does not go on with.
+    pub(crate) fn remove(&self, segment: &Segment) {
+        self.state.write().remove(segment);
     }
 
     /// Takes back what was offered.

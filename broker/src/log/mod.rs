@@ -399,8 +399,8 @@ impl Shared {
         ))
     }
 
-    /// Where a partition's visible records end. A batch that is hidden says where they ended before it, but the power may
-    /// have taken the batch that it means: who asks for the end then has to find the one before.
+    /// Where a partition's visible records end. A batch that is hidden says where they ended before it, but the disk may
+    /// have lost the batch that it means: who asks for the end then has to find the one before.
     fn visible_end(&self, id: PartitionId, last: Option<BatchRow>, log_start: i64) -> Result<i64, StorageError> {
         let mut row = last;
         while let Some(hidden) = row {

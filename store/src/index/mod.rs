@@ -117,6 +117,11 @@ impl Index {
         self.inner.applied.load(Ordering::Acquire)
     }
 
+    /// Position up to which the log was durable when the index was last written out.
+    pub(crate) fn synced(&self) -> Position {
+        self.inner.state.lock().meta.synced
+    }
+
     /// Begins a change.
     pub fn rows(&self) -> Rows {
         Rows::new(self.clone())

@@ -46,9 +46,9 @@ pub struct RecoveryReport {
     pub replayed_bytes: u64,
     /// Why the index was built anew, if it was.
     pub rebuilt: Option<String>,
-    /// Parts of the log that hold no whole frames any more; what follows them was kept.
+    /// Parts of the log that were durable and hold no whole frames any more; what follows them was kept.
     pub damaged: Vec<Damage>,
-    /// The torn end that was cut off.
+    /// The end that a crash tore and that was cut off: where it began, and how long it was with all that followed.
     pub truncated: Option<Damage>,
     /// Leftovers of an interrupted cleaning that were removed.
     pub removed: Vec<PathBuf>,
@@ -151,7 +151,15 @@ pub(crate) fn open(data: &Path, options: &Options, apply: &mut Apply<'_>) -> Res
         }
     };
     let mut report = replay.report;
-    let appender = resume(&shared, &index, &found, &tail, options, &mut report)?;
+    let torn = found.split_off(tail.files);
+    cut_off(&shared, found.last(), torn, &tail, options, &mut report)?;
+    let appender = resume(&shared, &index, &found, &tail, options)?;
+    for damage in &report.damaged {
+        tracing::error!(
+            path = %damage.path.display(), offset = damage.offset, len = damage.len, reason = damage.reason,
+            "a part of the log is damaged and skipped"
+        );
+    }
     Syncer::new(shared.clone()).sync()?;
     let unfinished = unfinished.into_iter().map(|(new, old)| (new, old.iter().map(|old| old.segment).collect()));
     let unfinished = finish_cleaning(&shared, &index, unfinished.collect());
@@ -211,6 +219,37 @@ fn create_index(dir: &Path, memory: Memory) -> Result<Database, StoreError> {
     Ok(Database::open(dir, memory).map_err(IndexError::from)?)
 }
 
+/// Takes away what a crash tore, and all that follows it: the last file is cut when it is opened for appending.
+fn cut_off(
+    shared: &Shared,
+    last: Option<&Found>,
+    torn: Vec<Found>,
+    tail: &Tail,
+    options: &Options,
+    report: &mut RecoveryReport,
+) -> Result<(), StoreError> {
+    let cut = last.filter(|last| last.segment.cleaned_end.is_none() && last.file_len > tail.len);
+    let begins = cut.map(|last| (last.path.clone(), tail.len));
+    let Some((path, offset)) = begins.or_else(|| torn.first().map(|torn| (torn.path.clone(), 0))) else {
+        return Ok(());
+    };
+    let is_gone = |damage: &Damage| {
+        let behind = torn.iter().any(|torn| torn.path == damage.path);
+        behind || last.is_some_and(|last| last.path == damage.path && damage.offset >= tail.len)
+    };
+    let reason = report.damaged.iter().find(|damage| is_gone(damage)).map_or("torn", |damage| damage.reason);
+    report.damaged.retain(|damage| !is_gone(damage));
+    let len = cut.map_or(0, |last| last.file_len - tail.len) + torn.iter().map(|torn| torn.file_len).sum::<u64>();
+    tracing::warn!(path = %path.display(), offset, len, reason, "cutting the torn end of the log off");
+    report.truncated = Some(Damage { path, offset, len, reason });
+    // From the end on: stopped halfway, the next start finds the same hole.
+    for torn in torn.iter().rev() {
+        options.fs.remove(&torn.path).map_err(StoreError::io("remove", &torn.path))?;
+        shared.segments.remove(&torn.segment);
+    }
+    Ok(())
+}
+
 /// Makes the end of the log ready for appending.
 fn resume(
     shared: &Arc<Shared>,
@@ -218,7 +257,6 @@ fn resume(
     found: &[Found],
     tail: &Tail,
     options: &Options,
-    report: &mut RecoveryReport,
 ) -> Result<Appender, StoreError> {
     shared.progress.lock().written = tail.end;
     // What the last process wrote and did not sync is about to be served: it must not vanish later.
@@ -230,7 +268,7 @@ fn resume(
         |segment: &Segment| segment.cleaned_end.is_none() && tail.end - segment.base + SEGMENT_HEADER_LEN == tail.len;
     let (file, segment, len) = match found.last() {
         Some(last) if contiguous(&last.segment) => {
-            (continue_segment(shared, last, tail, options, report)?, last.segment, tail.len)
+            (continue_segment(shared, last, tail, options)?, last.segment, tail.len)
         }
         last => {
             if let Some(last) = last {
@@ -243,12 +281,6 @@ fn resume(
         }
     };
     shared.progress.lock().unsynced.push(file.clone());
-    for damage in &report.damaged {
-        tracing::error!(
-            path = %damage.path.display(), offset = damage.offset, len = damage.len, reason = damage.reason,
-            "a part of the log is damaged and skipped"
-        );
-    }
     Ok(Appender::new(shared.clone(), file, segment, len, index.clone(), options))
 }
 
@@ -258,17 +290,8 @@ fn continue_segment(
     last: &Found,
     tail: &Tail,
     options: &Options,
-    report: &mut RecoveryReport,
 ) -> Result<Arc<dyn LogFile>, StoreError> {
     let file = options.fs.open(&last.path).map_err(StoreError::io("open", &last.path))?;
-    if last.file_len > tail.len {
-        let torn = |damage: &Damage| damage.path == last.path && damage.offset >= tail.len;
-        let reason = report.damaged.iter().find(|damage| torn(damage)).map_or("torn", |damage| damage.reason);
-        report.damaged.retain(|damage| !torn(damage));
-        let len = last.file_len - tail.len;
-        tracing::warn!(path = %last.path.display(), offset = tail.len, len, reason, "cutting the torn end of the log off");
-        report.truncated = Some(Damage { path: last.path.clone(), offset: tail.len, len, reason });
-    }
     // Even without a torn end: a killed process may have left reserved blocks.
     file.set_len(tail.len).map_err(StoreError::io("truncate", &last.path))?;
     if last.log_id.is_none() {

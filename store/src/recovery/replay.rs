@@ -25,6 +25,17 @@ pub(super) struct Tail {
     pub(super) len: u64,
     /// Index of the first file that may hold unsynced bytes.
     pub(super) first: usize,
+    /// So many files are the log; those behind them begin where a crash left a hole.
+    pub(super) files: usize,
+}
+
+/// A hole in the log, or the end of it.
+struct Hole {
+    /// Where it begins, in the log.
+    position: Position,
+    /// The first file to look at behind it, and from where.
+    file: usize,
+    offset: u64,
 }
 
 impl Replay<'_> {
@@ -41,14 +52,16 @@ impl Replay<'_> {
         // Frames between the synced and the applied position may have been lost with the power.
         let from = meta.synced.min(meta.applied);
         let first = self.found.iter().rposition(|found| found.segment.base <= from).unwrap_or(0);
-        let mut tail = Tail { end: 0, len: SEGMENT_HEADER_LEN, first };
+        let mut tail = Tail { end: 0, len: SEGMENT_HEADER_LEN, first, files: self.found.len() };
+        // The log was durable up to here, by what was read so far.
+        let mut durable = meta.synced;
         if let Some(front) = self.found.first().filter(|front| first == 0 && front.segment.base > 0) {
             let (path, len) = (front.path.clone(), front.segment.base);
             self.report.damaged.push(Damage { path, offset: 0, len, reason: "the segment before it is missing" });
         }
         let mut rows = index.rows();
         let mut told = Instant::now();
-        for (number, found) in self.found.iter().enumerate().skip(first) {
+        'files: for (number, found) in self.found.iter().enumerate().skip(first) {
             let io = |what| StoreError::io(what, &found.path);
             let file = File::open(&found.path).map_err(io("open"))?;
             // What an earlier process failed to write must not be read back from the page cache.
@@ -57,13 +70,15 @@ impl Replay<'_> {
             let known = found.log_id.is_some();
             let mut scanner = Scanner::new(&file, found.segment, known, self.shared.log_id).map_err(io("read"))?;
             (tail.end, tail.len) = (tail.end.max(found.segment.base), SEGMENT_HEADER_LEN);
+            durable = durable.max(found.segment.cleaned_end.unwrap_or(0));
             if number == first && scanner.seek(from).map_err(io("read"))? {
                 (tail.end, tail.len) = (from, from - found.segment.base + SEGMENT_HEADER_LEN);
             }
             loop {
                 match scanner.step().map_err(io("read"))? {
-                    Step::Frame { offset, len, position } => {
+                    Step::Frame { offset, len, position, synced } => {
                         let end = position + len as u64;
+                        durable = durable.max(synced);
                         tail.len = offset + len as u64;
                         if position < tail.end {
                             continue;
@@ -94,6 +109,10 @@ impl Replay<'_> {
                             return Ok(Err(format!("{} is damaged at {offset}", found.path.display())));
                         }
                         self.report.damaged.push(Damage { path: found.path.clone(), offset, len, reason });
+                        if self.is_torn(&Hole { position, file: number, offset: offset + len }, &mut durable)? {
+                            tail.files = number + 1;
+                            break 'files;
+                        }
                     }
                     Step::End => break,
                 }
@@ -110,6 +129,11 @@ impl Replay<'_> {
             let (path, offset) = (found.path.clone(), found.file_len);
             if self.report.damaged.last().is_none_or(|last| last.path != path || last.offset + last.len != offset) {
                 self.report.damaged.push(Damage { path, offset, len: next - tail.end, reason: "the rest is missing" });
+                let behind = Hole { position: tail.end, file: number + 1, offset: SEGMENT_HEADER_LEN };
+                if self.is_torn(&behind, &mut durable)? {
+                    tail.files = number + 1;
+                    break;
+                }
             }
         }
         if tail.end < meta.applied {
@@ -119,5 +143,34 @@ impl Replay<'_> {
             rows.commit(tail.end)?;
         }
         Ok(Ok(tail))
+    }
+
+    /// Whether a crash made the hole: then nothing behind it was written after it had become durable, and what was is no
+    /// part of the log. Producers were promised order, and nobody was promised those records.
+    fn is_torn(&self, hole: &Hole, durable: &mut Position) -> Result<bool, StoreError> {
+        for (number, found) in self.found.iter().enumerate().skip(hole.file) {
+            *durable = (*durable).max(found.segment.cleaned_end.unwrap_or(0));
+            if *durable > hole.position {
+                return Ok(false);
+            }
+            let io = |what| StoreError::io(what, &found.path);
+            let file = File::open(&found.path).map_err(io("open"))?;
+            let known = found.log_id.is_some();
+            let mut scanner = Scanner::new(&file, found.segment, known, self.shared.log_id).map_err(io("read"))?;
+            if number == hole.file {
+                scanner.skip_to(hole.offset);
+            }
+            loop {
+                match scanner.step().map_err(io("read"))? {
+                    Step::Frame { synced, .. } => *durable = (*durable).max(synced),
+                    Step::Damage { .. } => {}
+                    Step::End => break,
+                }
+                if *durable > hole.position {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 }

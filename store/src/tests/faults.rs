@@ -184,7 +184,7 @@ fn opening_reports_what_it_cannot_do() {
     assert!(error.to_string().contains(".seg: Read-only file system"), "{error}");
 }
 
-/// What was synced survives, whatever else does; and nothing comes back that was not written.
+/// The log is a beginning of what was written, with all that was synced, whatever else the disk kept.
 #[test]
 fn power_loss_keeps_what_was_synced() {
     let seeds = std::env::var("KROCKET_STORE_SEEDS").ok().map_or(300, |text| text.parse().expect("a number"));
@@ -222,8 +222,9 @@ fn power_loss_keeps_what_was_synced() {
             .expect("cut");
         let mut store = open_small(image.path());
         let back = offsets(&store, 0);
-        assert!(back.iter().take(synced as usize).copied().eq(0..synced), "seed {seed}: {back:?} of {synced} synced");
-        assert!(back.iter().all(|offset| *offset < written), "seed {seed}");
+        let count = back.len() as i64;
+        assert!(back.iter().copied().eq(0..count), "seed {seed}: {back:?}");
+        assert!((synced..=written).contains(&count), "seed {seed}: {count} of {written} are back, {synced} were synced");
         append(&mut store, FrameBuilder::new(), &[(1, 0, batch(1, 10, 1))]);
         let image = killed(image.path());
         let store = open_small(image.path());
@@ -233,7 +234,7 @@ fn power_loss_keeps_what_was_synced() {
     if let Some(lines) = std::env::var_os("KROCKET_TORTURE_LINES") {
         let seconds = begun.elapsed().as_secs_f64();
         let line = format!(
-            r#"{{"group":"Power loss","case":"the store alone","count":{seeds},"result":"what was synced is there, nothing else than was written","seconds":{seconds:.1},"seed":0}}"#
+            r#"{{"group":"Power loss","case":"the store alone","count":{seeds},"result":"a beginning of what was written is there, with all that was synced","seconds":{seconds:.1},"seed":0}}"#
         );
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(lines).expect("the file of lines");
         std::io::Write::write_all(&mut file, format!("{line}\n").as_bytes()).expect("it can be written");

@@ -128,12 +128,14 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
-fn a_newer_format_is_refused() {
+fn another_format_is_refused() {
     let dir = tempfile::tempdir().expect("tempdir");
     drop(open_small(dir.path()));
-    std::fs::write(dir.path().join("format"), "krocket 2 something new\n").expect("write");
-    let error = open(dir.path(), small(), &mut apply).expect_err("newer");
-    assert!(error.to_string().contains("format 2 is not 1"), "{error}");
+    for other in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+        std::fs::write(dir.path().join("format"), format!("krocket {other} something\n")).expect("write");
+        let error = open(dir.path(), small(), &mut apply).expect_err("another");
+        assert!(error.to_string().contains(&format!("format {other} is not {FORMAT_VERSION}")), "{error}");
+    }
 }
 
 #[test]
