@@ -62,9 +62,7 @@ fn names(inspection: &Inspection) -> HashMap<u32, (String, usize)> {
 
 fn report(verdict: &Verdict, names: &HashMap<u32, (String, usize)>) -> Value {
     let places = |parts: &[Damage]| {
-        let place = |part: &Damage| {
-            json!({ "file": part.path.display().to_string(), "offset": part.offset, "bytes": part.len, "reason": part.reason })
-        };
+        let place = |part: &Damage| json!({ "file": part.path.display().to_string(), "offset": part.offset, "bytes": part.len, "reason": part.reason });
         parts.iter().map(place).collect::<Vec<_>>()
     };
     let lost = verdict.lost.iter().map(|lost| {

@@ -36,8 +36,9 @@ pub mod tables {
     /// Features' own facts, by a key that begins with the feature's name.
     pub const FACTS: u8 = 36;
 
-    /// Partition, last offset of a batch -> nothing: batches that were appended as `indexed` and are not indexed yet.
-    /// The backend's to put, the indexer's to delete. A rebuild of the index puts all of them again.
+    /// Where it came in the order of all appends (8 bytes big-endian), partition, last offset of a batch -> nothing: batches
+    /// that were appended as `indexed` and are not indexed yet. The backend's to put, the indexer's to delete. A rebuild of
+    /// the index puts all of them again.
     pub const WORK: u8 = 128;
     /// The look-up index.
     pub const LOOKUP: u8 = 129;

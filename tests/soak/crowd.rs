@@ -24,7 +24,11 @@ pub(crate) async fn end(session: &mut Session, topic: &str) -> i64 {
     wire::offset_at(session, topic, 0, wire::LATEST).await.expect("an answer")
 }
 
-/// A group that nacks everything it gets, new or retried.
+/// Between two batches of [`HOPELESS_RECORDS`].
+const HOPELESS_GAP: Duration = Duration::from_millis(100);
+const HOPELESS_RECORDS: u64 = 20;
+
+/// A group that nacks everything it gets, new or retried: 200 records a second, each three times.
 pub(crate) async fn hopeless(address: SocketAddr) -> JoinSet<()> {
     let retry = format!("retry.{HOPELESS}");
     wire::create_topic(address, WORK, 1).await;
@@ -33,9 +37,11 @@ pub(crate) async fn hopeless(address: SocketAddr) -> JoinSet<()> {
     clients.spawn(async move {
         let mut session = Session::connect(address).await.expect("connects");
         for batch in 0_u64.. {
-            let records: Vec<_> = (0..20).map(|at| Outgoing::new(&format!("work-{}", batch * 20 + at))).collect();
+            let records: Vec<_> = (0..HOPELESS_RECORDS)
+                .map(|at| Outgoing::new(&format!("work-{}", batch * HOPELESS_RECORDS + at)))
+                .collect();
             wire::produce(&mut session, WORK, 0, 1, &records).await.expect("an answer").expect("taken");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(HOPELESS_GAP).await;
         }
     });
     for from in [WORK.to_owned(), retry.clone()] {
@@ -72,6 +78,9 @@ pub(crate) async fn hopeless(address: SocketAddr) -> JoinSet<()> {
     clients
 }
 
+/// What a slow reader takes in a second.
+const SLOW_BYTES: i32 = 1 << 20;
+
 /// Readers that are slow or take nothing of what they asked for, and so many clients that come and go.
 pub(crate) async fn motley(address: SocketAddr, reconnecting: u32) -> JoinSet<()> {
     let mut clients = JoinSet::new();
@@ -79,15 +88,15 @@ pub(crate) async fn motley(address: SocketAddr, reconnecting: u32) -> JoinSet<()
         let stalled = at % 2 == 0;
         clients.spawn(async move {
             let mut session = Session::connect(address).await.expect("connects").patient(Duration::from_secs(3600));
-            let from = end(&mut session, TOPIC).await;
-            let asked = FetchPartition::default()
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset((from - 500).max(0))
-                .with_partition_max_bytes(4 << 20);
-            let asked = FetchTopic::default().with_topic(name(TOPIC)).with_partitions(vec![asked]);
-            let request =
-                FetchRequest::default().with_max_bytes(4 << 20).with_session_epoch(-1).with_topics(vec![asked]);
             loop {
+                let from = end(&mut session, TOPIC).await;
+                let asked = FetchPartition::default()
+                    .with_current_leader_epoch(-1)
+                    .with_fetch_offset((from - 500).max(0))
+                    .with_partition_max_bytes(SLOW_BYTES);
+                let asked = FetchTopic::default().with_topic(name(TOPIC)).with_partitions(vec![asked]);
+                let request =
+                    FetchRequest::default().with_max_bytes(SLOW_BYTES).with_session_epoch(-1).with_topics(vec![asked]);
                 // Who stands still has asked, and never takes the answer.
                 let Ok(sent) = session.send(12, &request).await else { return };
                 if stalled {

@@ -58,7 +58,7 @@ async fn latency_and_memory_stay_flat() {
     let mut rng = StdRng::seed_from_u64(plan.seed);
     // At the least what the features' clients do in their own time.
     let load = Load::start_paced(address, &mut rng, Survives::Writes, Duration::from_millis(20)).await;
-    let knee = paced::knee(address, Duration::from_secs(if plan.long { 10 } else { 2 })).await;
+    let knee = paced::knee(address, Duration::from_secs(if plan.long { 60 } else { 2 })).await;
     let rate = knee * SHARE;
     println!("knee {knee:.0} batches a second; {seconds} s at {rate:.0}, KROCKET_CRASH_SEED={}", plan.seed);
     let mut samples: Vec<Sample> = Vec::new();

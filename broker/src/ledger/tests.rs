@@ -57,7 +57,12 @@ async fn notes_are_there_with_the_batch_after_a_restart_too() {
         let ledger = face(broker);
         assert_eq!(ledger.get(PARKED, &key(3)), Ok(Some(b"why".to_vec())));
         assert_eq!(ledger.get(PARKED, &key(2)), Ok(None));
-        assert_eq!(ledger.get(WORK, &key(3)), Ok(Some(Vec::new())));
+        let mut work = Vec::new();
+        let noted = ledger.scan(WORK, &[], &mut |found, _| {
+            work.push(found[8..].to_vec());
+            true
+        });
+        assert_eq!((noted, work), (Ok(()), vec![key(3).to_vec()]));
         let info = ledger.partition(0).expect("it lives");
         assert_eq!((info.topic.as_str(), info.index, info.high_watermark, info.end), ("t", 0, 3, 4));
         let stored = ledger.batches(0, 0, 1 << 20).expect("readable");

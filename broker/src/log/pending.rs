@@ -136,7 +136,7 @@ pub(super) fn apply(
             Pending::Append { append, seed, .. } => {
                 let row = seed.row(&append.header, frame.batches[0]);
                 rows.put_batch(append.partition.id, &row)?;
-                replay::note_work(rows, append.partition.id, &row);
+                replay::note_work(rows, frame.position, append.partition.id, &row);
                 apply_writes(rows, frame.position, &seed.writes)?;
                 batch_rows.push(row);
             }

@@ -1,7 +1,7 @@
 //! Frames that the index has not seen, applied as the writer would have: rows only, since partitions are loaded later.
 
 use krocket_stack::ledger::tables::WORK;
-use krocket_store::{BatchRow, BoxError, FrameAt, Op, Rows};
+use krocket_store::{BatchRow, BoxError, FrameAt, Op, Position, Rows};
 
 use super::marks::INDEXED;
 use super::tables;
@@ -13,7 +13,7 @@ pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), 
             Op::Batch(ref batch) => {
                 let row = BatchRow::of(batch);
                 rows.put_batch(batch.partition, &row)?;
-                note_work(rows, batch.partition, &row);
+                note_work(rows, at.position, batch.partition, &row);
             }
             Op::Put { table, key, value } => {
                 rows.put(at.position, table, key, value)?;
@@ -41,15 +41,9 @@ pub(super) fn log_start(value: &[u8]) -> Option<(i64, i64)> {
 
 /// A batch that is to be indexed waits in [`WORK`] until somebody did. In a rebuild a compacted batch may be all that is
 /// left of the original, so it counts as well; while running nothing new is in it.
-pub(super) fn note_work(rows: &mut Rows, partition: u32, row: &BatchRow) {
+pub(super) fn note_work(rows: &mut Rows, position: Position, partition: u32, row: &BatchRow) {
     if row.flags & INDEXED != 0 {
-        rows.put_derived(WORK, &work_key(partition, row.last_offset), &[]);
+        let place = (position.to_be_bytes(), partition.to_be_bytes(), row.last_offset.to_be_bytes());
+        rows.put_derived(WORK, &[&place.0[..], &place.1, &place.2].concat(), &[]);
     }
-}
-
-fn work_key(partition: u32, last_offset: i64) -> [u8; 12] {
-    let mut key = [0; 12];
-    key[..4].copy_from_slice(&partition.to_be_bytes());
-    key[4..].copy_from_slice(&last_offset.to_be_bytes());
-    key
 }

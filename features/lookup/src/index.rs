@@ -9,6 +9,7 @@ use krocket_features::headers::{KEYS, MAX_DECOMPRESSED, ORIGIN_MESSAGE_ID, UNIQ_
 use krocket_protocol::records::{BatchHeader, Record, Records};
 use krocket_stack::ledger::{PartitionId, StoredBatch, tables};
 use krocket_stack::{Handler, Ledger, LedgerError, Row};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::rebuild::Rebuild;
@@ -42,12 +43,14 @@ pub struct Lookup {
     pub(crate) next: Arc<dyn Handler>,
     pub(crate) rules: Live,
     pub(crate) rebuild: Rebuild,
+    /// No work is left before this key. What was done leaves marks of deletion, and a scan should not walk over them.
+    head: Mutex<Vec<u8>>,
 }
 
 impl Lookup {
     /// Over the backend's rows; `next` is asked for groups.
     pub fn new(ledger: Arc<dyn Ledger>, next: Arc<dyn Handler>, rules: Live) -> Arc<Self> {
-        Arc::new(Lookup { ledger, next, rules, rebuild: Rebuild::default() })
+        Arc::new(Lookup { ledger, next, rules, rebuild: Rebuild::default(), head: Mutex::default() })
     }
 
     /// Indexes what comes, sweeps what goes, and makes the index again where that is wanted, until stopped.
@@ -83,16 +86,18 @@ impl Lookup {
     /// Takes some work; how much there was.
     fn work(&self) -> Result<usize, LedgerError> {
         let mut batches: Vec<(PartitionId, i64, Vec<u8>)> = Vec::new();
-        self.ledger.scan(tables::WORK, &[], &mut |key, _| {
-            if let Some((partition, rest)) = key.split_first_chunk()
-                && let Ok(offset) = rest.try_into()
-            {
-                let (partition, offset) = (u32::from_be_bytes(*partition), i64::from_be_bytes(offset));
+        let (mut left, mut seen) = (None, None);
+        let head = self.head.lock().clone();
+        self.ledger.scan(tables::WORK, &head, &mut |key, _| {
+            if let Some((partition, offset)) = parse_work(key) {
                 // Not yet as durable as its producer asked for: it may still go.
                 if self.ledger.partition(partition).is_none_or(|info| offset < info.end) {
                     batches.push((partition, offset, key.to_vec()));
+                } else if left.is_none() {
+                    left = Some(key.to_vec());
                 }
             }
+            seen = Some([key, &[0]].concat());
             batches.len() < WORK
         })?;
         let count = batches.len();
@@ -117,13 +122,15 @@ impl Lookup {
             rows.push(Row::delete(tables::WORK, key));
         }
         self.ledger.derive(rows)?;
+        *self.head.lock() = left.or(seen).unwrap_or(head);
         Ok(count)
     }
 
     /// Batches that wait to be indexed.
     pub(crate) fn waiting(&self) -> Result<u64, LedgerError> {
         let mut count = 0;
-        self.ledger.scan(tables::WORK, &[], &mut |_, _| {
+        let head = self.head.lock().clone();
+        self.ledger.scan(tables::WORK, &head, &mut |_, _| {
             count += 1;
             true
         })?;
@@ -161,6 +168,12 @@ impl Lookup {
         }
         Ok(())
     }
+}
+
+/// Partition and last offset of a batch that is work.
+fn parse_work(key: &[u8]) -> Option<(PartitionId, i64)> {
+    let (partition, offset) = key.get(8..)?.split_first_chunk()?;
+    Some((u32::from_be_bytes(*partition), i64::from_be_bytes(offset.try_into().ok()?)))
 }
 
 /// The words of a record's `KEYS`.
@@ -210,8 +223,8 @@ mod tests {
     use super::*;
     use crate::testing::{Memory, lookup, record};
 
-    fn work(partition: PartitionId, offset: i64) -> Vec<u8> {
-        locator((partition, offset))
+    fn work(at: u64, partition: PartitionId, offset: i64) -> Vec<u8> {
+        [&at.to_be_bytes()[..], &locator((partition, offset))].concat()
     }
 
     #[test]
@@ -235,9 +248,12 @@ mod tests {
         memory.append(0, 1, &record(&[("KEYS", ""), ("UNIQ_KEY", "")]));
         memory.append(1, 0, &record(&[("KEYS", "a")]));
         let lookup = lookup(&memory, &["orders"]);
-        for (key, why) in
-            [(work(0, 0), "two words"), (work(0, 1), "empty ones"), (work(1, 0), "off"), (work(9, 0), "deleted")]
-        {
+        for (key, why) in [
+            (work(0, 0, 0), "two words"),
+            (work(1, 0, 1), "empty ones"),
+            (work(2, 1, 0), "off"),
+            (work(3, 9, 0), "deleted"),
+        ] {
             memory.put(tables::WORK, &key, why.as_bytes());
         }
         assert_eq!(lookup.waiting(), Ok(4));
@@ -252,10 +268,14 @@ mod tests {
         let memory = Memory::new(&["orders"]);
         memory.append(0, 0, &record(&[("KEYS", "a")]));
         let lookup = lookup(&memory, &["orders"]);
-        memory.put(tables::WORK, &work(0, 1), b"");
+        memory.put(tables::WORK, &work(5, 0, 1), b"");
+        memory.put(tables::WORK, &work(6, 0, 0), b"");
+        assert_eq!(lookup.work(), Ok(1), "what comes later does not wait for it");
         assert_eq!(lookup.work(), Ok(0));
         memory.append(0, 1, &record(&[("KEYS", "b")]));
-        assert_eq!(lookup.work(), Ok(1));
-        assert_eq!(memory.keys(tables::LOOKUP).len(), 1);
+        memory.put(tables::WORK, &work(7, 0, 0), b"");
+        assert_eq!(lookup.waiting(), Ok(2));
+        assert_eq!(lookup.work(), Ok(2));
+        assert_eq!((memory.keys(tables::LOOKUP).len(), memory.keys(tables::WORK).len()), (2, 0));
     }
 }

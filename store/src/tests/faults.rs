@@ -224,7 +224,10 @@ fn power_loss_keeps_what_was_synced() {
         let back = offsets(&store, 0);
         let count = back.len() as i64;
         assert!(back.iter().copied().eq(0..count), "seed {seed}: {back:?}");
-        assert!((synced..=written).contains(&count), "seed {seed}: {count} of {written} are back, {synced} were synced");
+        assert!(
+            (synced..=written).contains(&count),
+            "seed {seed}: {count} of {written} are back, {synced} were synced"
+        );
         append(&mut store, FrameBuilder::new(), &[(1, 0, batch(1, 10, 1))]);
         let image = killed(image.path());
         let store = open_small(image.path());
