@@ -27,6 +27,8 @@ use crate::scan::{Scanner, Step};
 use crate::segment::{SEGMENT_HEADER_LEN, Segment};
 use crate::shared::Shared;
 
+/// A run of segments is so many full ones at most, so that space is given back piece by piece.
+const MAX_RUN: u64 = 8;
 /// Bytes collected before a write.
 const WRITE_BYTES: usize = 1 << 20;
 /// Bytes written before a sync: producers who wait for theirs should not wait for half a gigabyte of ours.
@@ -122,7 +124,11 @@ impl Cleaner {
         let mut runs = vec![Victim::default()];
         for segment in self.segments() {
             let usable = !damaged.contains(&segment.file) && (wasteful(&segment) || small(&segment));
-            if runs.last().is_none_or(|run| !usable || run.live() + segment.live > self.segment_bytes) {
+            let full = |run: &Victim| {
+                run.live() + segment.live > self.segment_bytes
+                    || run.total() + segment.total > MAX_RUN * self.segment_bytes
+            };
+            if runs.last().is_none_or(|run| !usable || full(run)) {
                 runs.push(Victim::default());
             }
             if let Some(run) = runs.last_mut().filter(|_| usable) {

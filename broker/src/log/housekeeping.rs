@@ -25,6 +25,8 @@ const PAUSE_FACTOR: u32 = 50;
 const GARBAGE_RATIO: f64 = 0.5;
 /// Bytes that compaction and cleaning handle per second at most, so that they leave disk and CPU to clients.
 const BACKGROUND_RATE: u64 = 64 << 20;
+/// Every so many bytes of garbage let cleaning go once more as fast: who writes more than it gives back would fill the disk.
+const GARBAGE_PER_RATE: u64 = 1 << 30;
 /// Bytes between two pauses.
 const PACE_BYTES: u64 = 1 << 20;
 
@@ -68,18 +70,26 @@ impl Stopping {
 pub(super) struct Pace<'a> {
     stopping: &'a Stopping,
     bytes: u64,
+    /// Bytes per second.
+    rate: u64,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(stopping: &'a Stopping) -> Self {
-        Pace { stopping, bytes: 0 }
+        Pace { stopping, bytes: 0, rate: BACKGROUND_RATE }
+    }
+
+    /// The more garbage there is, the faster.
+    fn for_garbage(stopping: &'a Stopping, garbage: u64) -> Self {
+        let times = 1.0 + garbage as f64 / GARBAGE_PER_RATE as f64;
+        Pace { stopping, bytes: 0, rate: (BACKGROUND_RATE as f64 * times) as u64 }
     }
 
     /// Counts work, and pauses after each piece of some size.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.bytes += bytes;
         if self.bytes >= PACE_BYTES {
-            self.stopping.wait(Duration::from_micros(self.bytes * 1_000_000 / BACKGROUND_RATE));
+            self.stopping.wait(Duration::from_micros(self.bytes * 1_000_000 / self.rate));
             self.bytes = 0;
         }
     }
@@ -348,11 +358,13 @@ impl Shared {
 
     /// Rewrites segment files that are mostly garbage.
     fn clean(&self) -> Result<(), StorageError> {
-        for victim in self.cleaner.victims(GARBAGE_RATIO) {
+        let victims = self.cleaner.victims(GARBAGE_RATIO);
+        let garbage = victims.iter().map(|victim| victim.total() - victim.live()).sum();
+        for victim in victims {
             if self.stopping.is_set() {
                 return Ok(());
             }
-            let mut pace = Pace::new(&self.stopping);
+            let mut pace = Pace::for_garbage(&self.stopping, garbage);
             let cleaned = self.cleaner.rewrite(&victim, &mut |bytes| pace.spend(bytes))?;
             if !cleaned.skipped {
                 info!(files = victim.segments.len(), before = cleaned.before, after = cleaned.after, "cleaned the log");
