@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use krocket_broker::config::logger::Loggers;
 use krocket_broker::{Broker, Settings};
@@ -37,6 +38,8 @@ pub struct Server {
     stop_http: CancellationToken,
     clients: Vec<JoinHandle<bool>>,
     operators: JoinHandle<std::io::Result<()>>,
+    /// For what is in flight when everything ends.
+    grace: Duration,
 }
 
 impl Server {
@@ -119,7 +122,7 @@ impl Server {
             tokio::spawn(guarded.run(features.handler.clone(), capacity.clone(), drain.clone(), grace))
         };
         let clients = bound.into_iter().zip(config.listeners()).map(run).collect();
-        Ok(Server { kafka: listeners[0].1, listeners, http, broker, features, drain, stop_http, clients, operators })
+        Ok(Server { kafka: listeners[0].1, listeners, http, broker, features, drain, stop_http, clients, operators, grace })
     }
 
     /// Accepts nobody new, finishes what is in flight, closes the log. A log that cannot be closed cleanly is recovered
@@ -133,7 +136,7 @@ impl Server {
                 Err(error) => tracing::error!(%error, "a listener ended early"),
             }
         }
-        self.features.stop().await;
+        self.features.stop(self.grace).await;
         let broker = self.broker;
         let closed = tokio::task::spawn_blocking(move || broker.log.close()).await;
         self.stop_http.cancel();

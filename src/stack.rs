@@ -1,6 +1,7 @@
 //! The order of things: the one place where layers are put round the backend, and where what runs beside them is started.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use krocket_broker::Broker;
 use krocket_config::rules::Live;
@@ -77,13 +78,18 @@ impl Features {
         authorizer
     }
 
-    /// Ends the workers, which finish what they have begun.
-    pub async fn stop(mut self) {
+    /// Ends the workers, which finish what they have begun; one that takes longer than `grace` is cut off, as by a crash.
+    pub async fn stop(mut self, grace: Duration) {
         self.stop.cancel();
-        while let Some(ended) = self.workers.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a worker ended early");
+        let ended = async {
+            while let Some(ended) = self.workers.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a worker ended early");
+                }
             }
+        };
+        if tokio::time::timeout(grace, ended).await.is_err() {
+            tracing::warn!(workers = self.workers.len(), "background work did not end in time and is cut off");
         }
     }
 }
@@ -102,5 +108,18 @@ pub(crate) mod testing {
         let open = move || krocket_broker::Broker::open(&data, krocket_broker::Settings::default());
         let broker = tokio::task::spawn_blocking(open).await.expect("no panic").expect("opens");
         (Features::start(broker.clone(), broker, Live::default()), folder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_that_hangs_does_not_keep_krocket_from_ending() {
+        let (mut features, _folder) = testing::features().await;
+        features.workers.spawn(std::future::pending());
+        let grace = Duration::from_millis(200);
+        tokio::time::timeout(grace * 50, features.stop(grace)).await.expect("it ends");
     }
 }

@@ -64,7 +64,7 @@ pub struct Server {
     pub http: HostPort,
     /// The folder that holds everything. Created when it does not exist.
     pub data_dir: PathBuf,
-    /// How long requests in flight may take to finish after SIGTERM.
+    /// How long requests in flight, and then background work, may take to finish after SIGTERM.
     #[serde(with = "units::duration")]
     pub shutdown_grace: Duration,
 }
