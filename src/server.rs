@@ -122,7 +122,18 @@ impl Server {
             tokio::spawn(guarded.run(features.handler.clone(), capacity.clone(), drain.clone(), grace))
         };
         let clients = bound.into_iter().zip(config.listeners()).map(run).collect();
-        Ok(Server { kafka: listeners[0].1, listeners, http, broker, features, drain, stop_http, clients, operators, grace })
+        Ok(Server {
+            kafka: listeners[0].1,
+            listeners,
+            http,
+            broker,
+            features,
+            drain,
+            stop_http,
+            clients,
+            operators,
+            grace,
+        })
     }
 
     /// Accepts nobody new, finishes what is in flight, closes the log. A log that cannot be closed cleanly is recovered

@@ -1,4 +1,4 @@
-//! The samples as CSV and as a chart of two lines: p99 and memory.
+//! The samples as CSV and as a chart of three lines: p99, memory, and what the log takes of the disk.
 
 use std::fmt::Write;
 use std::io;
@@ -12,15 +12,23 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 
 pub(crate) fn write(folder: &Path, samples: &[Sample], phases: &[&str], rate: f64) -> io::Result<()> {
-    let mut csv = "phase,second,batches_per_second,p50_ms,p99_ms,p999_ms,rss_bytes\n".to_owned();
-    for Sample { phase, second, done, p50_ms, p99_ms, p999_ms, rss } in samples {
-        let _ = writeln!(csv, "{},{second:.0},{done:.1},{p50_ms:.3},{p99_ms:.3},{p999_ms:.3},{rss}", phases[*phase]);
+    let mut csv = "phase,second,batches_per_second,p50_ms,p99_ms,p999_ms,rss_bytes,log_bytes\n".to_owned();
+    for Sample { phase, second, done, p50_ms, p99_ms, p999_ms, rss, log } in samples {
+        let _ =
+            writeln!(csv, "{},{second:.0},{done:.1},{p50_ms:.3},{p99_ms:.3},{p999_ms:.3},{rss},{log}", phases[*phase]);
     }
     std::fs::write(folder.join("soak.csv"), csv)?;
     let mut body = String::new();
-    panel(&mut body, 60.0, "p99, ms", samples, phases, |sample| sample.p99_ms);
-    panel(&mut body, 60.0 + PANEL + 50.0, "memory, MB", samples, phases, |sample| sample.rss as f64 / 1e6);
-    let height = 60.0 + 2.0 * (PANEL + 50.0);
+    let panels: [(&str, fn(&Sample) -> f64); 3] = [
+        ("p99, ms", |sample| sample.p99_ms),
+        ("memory, MB", |sample| sample.rss as f64 / 1e6),
+        ("log on disk, MB", |sample| sample.log as f64 / 1e6),
+    ];
+    let mut height = 60.0;
+    for (title, of) in panels {
+        panel(&mut body, height, title, samples, phases, of);
+        height += PANEL + 50.0;
+    }
     let svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\

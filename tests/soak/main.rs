@@ -28,6 +28,8 @@ const SHARE: f64 = 0.7;
 const QUICK_SECONDS: u64 = 20;
 /// Most memory that this load may take, anywhere.
 const MOST_MEMORY: u64 = 1 << 30;
+/// Most of the disk that the log may take, where topics keep [`KEPT`].
+const MOST_LOG: u64 = 6 << 30;
 /// How much memory may grow from the second quarter of a phase to its last.
 const MOST_GROWTH: f64 = 0.05;
 
@@ -63,6 +65,7 @@ async fn latency_and_memory_stay_flat() {
     println!("knee {knee:.0} batches a second; {seconds} s at {rate:.0}, KROCKET_CRASH_SEED={}", plan.seed);
     let mut samples: Vec<Sample> = Vec::new();
     let phase = Duration::from_secs(seconds) / PHASES.len() as u32;
+    let log = folder.path().join("data/log");
     for (at, name) in PHASES.iter().enumerate() {
         let mut crowd = match at {
             1 => crowd::hopeless(address).await,
@@ -70,7 +73,7 @@ async fn latency_and_memory_stay_flat() {
             _ => tokio::task::JoinSet::new(),
         };
         println!("{name}");
-        let taken = Paced { address, rate, pid: server.id() }.run(phase, interval).await;
+        let taken = Paced { address, rate, pid: server.id(), log: &log }.run(phase, interval).await;
         for sample in &taken {
             println!("  {sample}");
         }
@@ -95,6 +98,8 @@ async fn latency_and_memory_stay_flat() {
 fn check(name: &str, samples: &[Sample], plan: &Plan) {
     let most = samples.iter().map(|sample| sample.rss).max().unwrap_or(0);
     assert!(most < MOST_MEMORY, "{name}: {most} bytes of memory");
+    let log = samples.iter().map(|sample| sample.log).max().unwrap_or(0);
+    assert!(log < MOST_LOG, "{name}: a log of {log} bytes: retention does not keep up");
     let quarter = (samples.len() / 4).max(1);
     let mean = |samples: &[Sample], of: fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / samples.len() as f64;
     let (early, late) = (&samples[quarter..(2 * quarter).min(samples.len())], &samples[samples.len() - quarter..]);
@@ -103,11 +108,12 @@ fn check(name: &str, samples: &[Sample], plan: &Plan) {
     let (growth, p99) = (mean(late, rss) / mean(early, rss) - 1.0, |of: &[Sample]| mean(of, |sample| sample.p99_ms));
     let done = mean(samples, |sample| sample.done);
     let result = format!(
-        "{done:.0} batches of 10 KB a second, p99 {:.1} ms early and {:.1} ms late, memory {:.0} MB, {:+.1} %",
+        "{done:.0} batches of 10 KB a second, p99 {:.1} ms early and {:.1} ms late, memory {:.0} MB, {:+.1} %, log of {:.1} GB at most",
         p99(early),
         p99(late),
         mean(late, rss) / 1e6,
-        growth * 100.0
+        growth * 100.0,
+        log as f64 / 1e9
     );
     println!("  {result}");
     plan.report("Load", name, samples.len() as u64, &result);

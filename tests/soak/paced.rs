@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -36,15 +37,17 @@ pub(crate) struct Sample {
     pub(crate) p999_ms: f64,
     /// The server's memory, bytes.
     pub(crate) rss: u64,
+    /// What its log takes of the disk, bytes.
+    pub(crate) log: u64,
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sample { second, done, p50_ms, p99_ms, p999_ms, rss, .. } = self;
-        let memory = *rss as f64 / 1e6;
+        let Sample { second, done, p50_ms, p99_ms, p999_ms, rss, log, .. } = self;
+        let (memory, log) = (*rss as f64 / 1e6, *log as f64 / 1e6);
         write!(
             f,
-            "{second:6.0} s  {done:7.0}/s  p50 {p50_ms:6.2}  p99 {p99_ms:7.2}  p99.9 {p999_ms:7.2} ms  {memory:6.1} MB"
+            "{second:6.0} s  {done:7.0}/s  p50 {p50_ms:6.2}  p99 {p99_ms:7.2}  p99.9 {p999_ms:7.2} ms  {memory:6.1} MB, log {log:6.0} MB"
         )
     }
 }
@@ -97,15 +100,17 @@ pub(crate) async fn knee(address: SocketAddr, length: Duration) -> f64 {
 }
 
 /// A paced load.
-pub(crate) struct Paced {
+pub(crate) struct Paced<'a> {
     pub(crate) address: SocketAddr,
     /// Batches a second, all connections together.
     pub(crate) rate: f64,
     /// The server.
     pub(crate) pid: u32,
+    /// The folder of its log.
+    pub(crate) log: &'a Path,
 }
 
-impl Paced {
+impl Paced<'_> {
     /// Sends for so long, and reads along from the tail; a sample for each interval.
     pub(crate) async fn run(&self, length: Duration, interval: Duration) -> Vec<Sample> {
         let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds")));
@@ -133,6 +138,7 @@ impl Paced {
                 p99_ms: ms(0.99),
                 p999_ms: ms(0.999),
                 rss: rss(self.pid),
+                log: size(self.log),
             });
         }
         stop.store(true, Ordering::Relaxed);
@@ -172,6 +178,12 @@ async fn follow(address: SocketAddr, stop: Arc<AtomicBool>) {
             Err(_) => position = crate::crowd::end(&mut session, TOPIC).await,
         }
     }
+}
+
+/// Of all files in a folder; one may go meanwhile.
+fn size(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).expect("a folder");
+    files.filter_map(|file| Some(file.ok()?.metadata().ok()?.len())).sum()
 }
 
 /// Resident memory of a process, bytes.
