@@ -234,10 +234,7 @@ impl Inspection {
                 }
                 Found::Damage { offset, len, reason } => {
                     damaged.entry(segment.id).or_default().push((offset, offset + len));
-                    positions.push(match segment.cleaned_end {
-                        Some(_) => end,
-                        None => segment.base + offset - SEGMENT_HEADER_LEN,
-                    });
+                    positions.push(segment.position_of_damage(offset, end));
                     verdict.damaged.push(Damage { path: path.clone(), offset, len, reason });
                 }
             })?;

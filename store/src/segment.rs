@@ -43,6 +43,14 @@ impl Segment {
         (digits(base, 20) && digits(id, 10)).then(|| Some((base.parse().ok()?, id.parse().ok()?)))?
     }
 
+    /// The position of what lies at an offset of the file and is no frame; `behind` is where the last frame before it ended.
+    pub(crate) fn position_of_damage(&self, offset: u64, behind: Position) -> Position {
+        match self.cleaned_end {
+            Some(_) => behind,
+            None => self.base + offset - SEGMENT_HEADER_LEN,
+        }
+    }
+
     pub(crate) fn header(&self, log_id: u64) -> [u8; SEGMENT_HEADER_LEN as usize] {
         let mut header = [0; SEGMENT_HEADER_LEN as usize];
         header[0..8].copy_from_slice(MAGIC);

@@ -86,8 +86,8 @@ impl Lookup {
     /// Takes some work; how much there was.
     fn work(&self) -> Result<usize, LedgerError> {
         let mut batches: Vec<(PartitionId, i64, Vec<u8>)> = Vec::new();
-        let (mut left, mut seen) = (None, None);
         let head = self.head.lock().clone();
+        let (mut left, mut next) = (None, head.clone());
         self.ledger.scan(tables::WORK, &head, &mut |key, _| {
             if let Some((partition, offset)) = parse_work(key) {
                 // Not yet as durable as its producer asked for: it may still go.
@@ -97,7 +97,9 @@ impl Lookup {
                     left = Some(key.to_vec());
                 }
             }
-            seen = Some([key, &[0]].concat());
+            next.clear();
+            next.extend_from_slice(key);
+            next.push(0);
             batches.len() < WORK
         })?;
         let count = batches.len();
@@ -122,7 +124,7 @@ impl Lookup {
             rows.push(Row::delete(tables::WORK, key));
         }
         self.ledger.derive(rows)?;
-        *self.head.lock() = left.or(seen).unwrap_or(head);
+        *self.head.lock() = left.unwrap_or(next);
         Ok(count)
     }
 

@@ -101,10 +101,7 @@ impl Replay<'_> {
                         }
                     }
                     Step::Damage { offset, len, reason } => {
-                        let position = match found.segment.cleaned_end {
-                            Some(_) => tail.end,
-                            None => found.segment.base + offset - SEGMENT_HEADER_LEN,
-                        };
+                        let position = found.segment.position_of_damage(offset, tail.end);
                         if position + len > from && position < meta.applied {
                             return Ok(Err(format!("{} is damaged at {offset}", found.path.display())));
                         }
