@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::error::StoreError;
 use crate::fs::OsFileSystem;
-use crate::index::{BatchRow, Database, Index, Memory};
+use crate::index::{BatchRow, Database, Index, Memory, Meta};
 use crate::lock::{Format, Lock};
 use crate::op::{Op, Position};
 use crate::recovery::Damage;
@@ -208,6 +208,7 @@ impl Inspection {
         let mut damaged: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
         let (mut before, mut end, mut failed) = (0, 0, None);
         let mut durable = self.index.as_ref().map_or(0, Index::synced);
+        let first = self.files.first().map_or(0, |file| file.segment.base);
         // Places of what is damaged, in the log.
         let mut positions = Vec::new();
         for segment_file in &self.files {
@@ -249,7 +250,7 @@ impl Inspection {
         let places = |parts: Vec<(Damage, Position)>| parts.into_iter().map(|(damage, _)| damage).collect();
         (verdict.damaged, verdict.torn) = (places(durably), places(torn));
         if let Ok(index) = &self.index {
-            verdict.behind = end.saturating_sub(index.applied());
+            verdict.behind = end.saturating_sub(index.applied().max(first));
             verdict.rows = index.count_rows(&mut |partition, row| {
                 let within = |from: u64, to: u64| {
                     let first = u64::from(row.location.offset);
@@ -297,7 +298,8 @@ fn open_index(dir: &Path, shared: &Arc<Shared>) -> Result<Index, String> {
     match database.meta() {
         Ok(Some(meta)) if meta.log_id == shared.log_id => Ok(Index::new(database, shared.clone(), meta, u64::MAX)),
         Ok(Some(_)) => Err("it belongs to another log".to_owned()),
-        Ok(None) => Err("it is empty".to_owned()),
+        // A crash came before it was first written to disk.
+        Ok(None) => Ok(Index::new(database, shared.clone(), Meta::empty(shared.log_id), u64::MAX)),
         Err(error) => Err(error.to_string()),
     }
 }

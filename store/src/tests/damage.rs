@@ -113,6 +113,17 @@ fn a_flip_at_any_byte_costs_one_frame() {
 }
 
 #[test]
+fn a_log_that_was_killed_before_its_index_was_written_is_sound() {
+    let dir = tempdir();
+    let mut store = open_small(dir.path());
+    let appended = append(&mut store, FrameBuilder::new(), &[(0, 0, batch(2, 30, 0))]);
+    let image = killed(dir.path());
+    let verdict = Inspection::open(image.path()).and_then(|it| it.verify(&mut |_, _| {})).expect("verified");
+    assert!(verdict.is_sound(), "{verdict:?}");
+    assert_eq!((verdict.batches, verdict.rows, verdict.behind), (1, 0, appended.end));
+}
+
+#[test]
 fn a_flip_in_what_was_never_synced_ends_the_log() {
     let dir = tempdir();
     let all = write_log(dir.path(), 1 << 20, false);

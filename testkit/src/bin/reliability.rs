@@ -26,7 +26,11 @@ fn page(lines: &[Line], date: &str) -> String {
         .to_owned();
     let _ = writeln!(out, "Machine: {}. Made {date}.\n", machine());
     let mut groups: BTreeMap<usize, Vec<&Line>> = BTreeMap::new();
-    for line in lines {
+    for (number, line) in lines.iter().enumerate() {
+        let again = |later: &Line| (&later.group, &later.case) == (&line.group, &line.case);
+        if lines[number + 1..].iter().any(again) {
+            continue;
+        }
         let at = GROUPS.iter().position(|group| *group == line.group).unwrap_or(GROUPS.len());
         groups.entry(at).or_default().push(line);
     }
