@@ -130,6 +130,16 @@ impl Appender {
         Ok(appended)
     }
 
+    /// Makes all of it durable and has the log's end say so, where a start finds it without an index, too. For a clean end.
+    pub fn seal(&mut self) -> Result<(), AppendError> {
+        let syncer = Syncer::new(self.shared.clone());
+        syncer.sync()?;
+        self.append(&mut [Frame::empty()])?;
+        self.index.rows().commit(self.end)?;
+        syncer.sync()?;
+        Ok(())
+    }
+
     /// Takes back what a failed write left in the file.
     fn undo(&mut self, error: io::Error) -> AppendError {
         if let Err(undo) = self.file.set_len(self.len) {

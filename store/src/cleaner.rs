@@ -193,9 +193,8 @@ impl Cleaner {
         file: &Arc<dyn LogFile>,
         len: u64,
     ) -> Result<(), StoreError> {
-        let dir = self.shared.segments.dir();
         self.shared.fs.rename(tmp, path).map_err(StoreError::io("rename", tmp))?;
-        self.shared.fs.sync_dir(dir).map_err(StoreError::io("sync", dir))?;
+        self.shared.sync_dir()?;
         self.shared.segments.offer(new, Some(file.reader()));
         Ok(self.index.add_file(new, (len - SEGMENT_HEADER_LEN) as i64)?)
     }
@@ -347,6 +346,5 @@ pub(crate) fn finish(
             _ => {}
         }
     }
-    let dir = shared.segments.dir();
-    shared.fs.sync_dir(dir).map_err(StoreError::io("sync", dir))
+    Ok(shared.sync_dir()?)
 }

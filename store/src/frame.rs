@@ -4,9 +4,10 @@
 //! magic u32 | crc u32 | len u32 | ops u32 | position u64 | synced u64 | op ... | zeros up to a multiple of 8
 //! ```
 //! Little-endian; `len` counts everything; `synced` is the position up to which the log was durable when the frame was
-//! written: what is missing before it was lost by the disk, what is missing behind every such position by a crash. The CRC-32C is taken over the ops, then the header from `len` on, then the
-//! log's id; it leaves out batch bodies (from attributes on), which the batch's own CRC covers. So every byte is
-//! checked, and the append path need not read a body at all.
+//! written: what is missing before it was lost by the disk, what is missing behind every such position by a crash. A frame
+//! without ops ends a log that was closed. The CRC-32C is taken over the ops, then the header from `len` on, then the log's
+//! id; it leaves out batch bodies (from attributes on), which the batch's own CRC covers. So every byte is checked, and the
+//! append path need not read a body at all.
 
 use std::io::IoSlice;
 
@@ -94,8 +95,7 @@ impl Default for FrameBuilder {
 impl FrameBuilder {
     /// An empty frame.
     pub fn new() -> Self {
-        let frame = Frame { own: vec![0; FRAME_HEADER_LEN], len: FRAME_HEADER_LEN, ..Frame::default() };
-        FrameBuilder { frame, unsummed: FRAME_HEADER_LEN, error: None }
+        FrameBuilder { frame: Frame::empty(), unsummed: FRAME_HEADER_LEN, error: None }
     }
 
     /// Adds a record batch. Its header is copied and patched, a large body is only referenced.
@@ -224,6 +224,11 @@ impl FrameBuilder {
 }
 
 impl Frame {
+    /// A frame that does nothing: it only says how far the log is durable.
+    pub(crate) fn empty() -> Self {
+        Frame { own: vec![0; FRAME_HEADER_LEN], len: FRAME_HEADER_LEN, ..Frame::default() }
+    }
+
     /// Length on disk.
     pub fn disk_len(&self) -> usize {
         self.len

@@ -46,6 +46,12 @@ impl Shared {
         Shared { fs, segments, log_id, progress, sync_round, failed: OnceLock::new(), _lock: lock }
     }
 
+    /// Makes names in the log's folder durable. The kernel tells of a failure once, whoever asked: so it stops the log.
+    pub(crate) fn sync_dir(&self) -> Result<(), LogFailed> {
+        let synced = self.fs.sync_dir(self.segments.dir());
+        synced.map_err(|error| self.fail(format!("fsync of the log directory failed: {error}")))
+    }
+
     /// Stops the log for good.
     pub(crate) fn fail(&self, reason: String) -> LogFailed {
         tracing::error!(reason, "the log stops");

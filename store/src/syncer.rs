@@ -32,13 +32,11 @@ impl Syncer {
             let dir_changed = std::mem::take(&mut progress.dir_changed);
             (progress.written, progress.unsynced.clone(), dir_changed)
         };
-        let segments = &self.shared.segments;
         for file in &files {
             file.sync_data().map_err(|error| self.shared.fail(format!("fsync of a segment failed: {error}")))?;
         }
         if dir_changed {
-            let synced = self.shared.fs.sync_dir(segments.dir());
-            synced.map_err(|error| self.shared.fail(format!("fsync of the log directory failed: {error}")))?;
+            self.shared.sync_dir()?;
         }
         let mut progress = self.shared.progress.lock();
         progress.synced = progress.synced.max(written);

@@ -100,6 +100,9 @@ impl Writer {
             self.write(&mut group);
         }
         shared.rounds.close();
+        if let Err(error) = self.appender.seal() {
+            tracing::warn!(%error, "the log ends without a word that all of it is durable");
+        }
     }
 
     fn prepare(&mut self, command: Command, group: &mut Group) {

@@ -151,6 +151,29 @@ fn a_flip_in_what_was_never_synced_ends_the_log() {
 }
 
 #[test]
+fn a_flip_in_what_was_never_synced_but_sealed_costs_one_frame() {
+    let dir = tempdir();
+    let all = write_log(dir.path(), 1 << 20, false);
+    let mut store = open_small(dir.path());
+    store.appender.seal().expect("sealed");
+    drop(store);
+    fs::remove_dir_all(dir.path().join("index")).expect("remove");
+    let file = &all[0].file;
+    for at in (all[0].start..all.last().expect("frames").end).step_by(5) {
+        let image = killed(dir.path());
+        let damaged = image.path().join("log").join(file.file_name().expect("name"));
+        let mut bytes = fs::read(&damaged).expect("read");
+        bytes[at as usize] ^= 1 << (at % 8);
+        fs::write(&damaged, bytes).expect("write");
+        let store = open_small(image.path());
+        let hit = all.iter().find(|written| at < written.end).expect("in a frame");
+        check(&store, &all, |written| written.start != hit.start);
+        let [damage] = &store.report.damaged[..] else { panic!("{:?}", store.report) };
+        assert_eq!((damage.offset, damage.len), (hit.start, hit.end - hit.start));
+    }
+}
+
+#[test]
 fn a_cut_at_any_byte_costs_what_is_behind_it() {
     let dir = tempdir();
     let all = small_log(dir.path());
