@@ -20,8 +20,9 @@ use super::wire::{self, Outgoing, Read};
 /// The topic that both groups consume, and its partitions.
 pub(crate) const WORK: &str = "work";
 pub(crate) const PARTITIONS: i32 = 2;
-/// Records that a consumer takes at a time.
+/// Records that a consumer takes of a partition at a time, and of its retries: those are more than what is new.
 const TAKEN: usize = 20;
+const RETRIED: usize = 100;
 /// The machine has other things to do.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -113,7 +114,7 @@ pub(crate) async fn connected(world: &mut watch::Receiver<Option<SocketAddr>>) -
 }
 
 /// Produces messages for the groups, each value once.
-pub(crate) async fn produce(mut world: watch::Receiver<Option<SocketAddr>>, books: Shared) {
+pub(crate) async fn produce(mut world: watch::Receiver<Option<SocketAddr>>, books: Shared, pause: Duration) {
     let mut batch = 0_u64;
     while let Some(mut session) = connected(&mut world).await {
         while matches!(world.has_changed(), Ok(false)) {
@@ -121,6 +122,7 @@ pub(crate) async fn produce(mut world: watch::Receiver<Option<SocketAddr>>, book
             if send(&mut session, batch, &books).await.is_err() {
                 break;
             }
+            tokio::time::sleep(PAUSE + pause).await;
         }
         // Gone, or about to be.
         if world.changed().await.is_err() {
@@ -137,7 +139,6 @@ async fn send(session: &mut Session, batch: u64, books: &Shared) -> io::Result<(
     let acks = books.lock().acks;
     wire::produce(session, WORK, (batch % 2) as i32, acks, &records).await?.expect("accepted");
     books.lock().produced.extend(values.into_iter().map(|value| (value, true)));
-    tokio::time::sleep(PAUSE).await;
     Ok(())
 }
 
@@ -165,7 +166,8 @@ async fn take(
         let position = wire::committed(session, style.name, topic, *partition).await?;
         // A view is filled before it can be read.
         let Ok((records, end, _)) = wire::fetch(session, topic, *partition, position).await? else { continue };
-        let (taken, rest) = records.split_at(records.len().min(TAKEN));
+        let most = if topic == style.source { TAKEN } else { RETRIED };
+        let (taken, rest) = records.split_at(records.len().min(most));
         for record in taken {
             process(style, session, record, books).await?;
         }

@@ -131,7 +131,7 @@ impl Load {
         for id in 0..CLIENTS {
             clients.spawn(Client::new(id, rng.random(), ledger.clone(), pause).run(to_senders.clone()));
         }
-        clients.spawn(groups::produce(to_senders.clone(), books.clone()));
+        clients.spawn(groups::produce(to_senders.clone(), books.clone(), pause));
         for id in 0..shares::MEMBERS {
             consumers.spawn(shares::work(id, rng.random(), to_groups.clone(), tasks.clone(), pause));
         }
