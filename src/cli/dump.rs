@@ -27,7 +27,11 @@ pub(super) struct Dump {
 impl Dump {
     pub(super) fn run(self) -> Result<(), Failure> {
         let walked = krocket_store::walk(&self.file, &mut |found| match found {
-            Found::Frame { offset, len, position, ops, .. } => {
+            Found::Frame { offset, len, position, synced, ops } => {
+                if ops.is_empty() && self.partition.is_none() {
+                    let row = json!({ "op": "seal", "durable_to": synced });
+                    self.print(&placed(row, offset, len, position));
+                }
                 for op in ops.iter().filter(|op| self.wants(op)) {
                     self.print(&described(offset, len, position, op));
                 }
@@ -60,7 +64,7 @@ impl Dump {
 }
 
 fn described(offset: u64, len: usize, position: u64, op: &Op<'_>) -> Value {
-    let mut row = match op {
+    let row = match op {
         Op::Batch(batch) => json!({
             "op": "batch",
             "partition": batch.partition,
@@ -83,6 +87,10 @@ fn described(offset: u64, len: usize, position: u64, op: &Op<'_>) -> Value {
             "op": "drop", "partition": partition, "first_offset": first_offset, "last_offset": last_offset,
         }),
     };
+    placed(row, offset, len, position)
+}
+
+fn placed(mut row: Value, offset: u64, len: usize, position: u64) -> Value {
     row["offset"] = offset.into();
     row["frame_bytes"] = len.into();
     row["position"] = position.into();
