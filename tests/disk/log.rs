@@ -13,6 +13,7 @@ use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, ProduceRequest
 use krocket_protocol::StrBytes;
 use krocket_protocol::records::{BatchBuilder, BatchHeader, LastOffset, Records};
 use krocket_testkit::Process;
+use krocket_testkit::promises::wire::now_ms;
 use krocket_testkit::session::Session;
 
 pub(crate) const KROCKET: &str = env!("CARGO_BIN_EXE_krocket");
@@ -65,7 +66,8 @@ pub(crate) async fn produce(
     (count, len): (i64, usize),
     acks: i16,
 ) -> io::Result<i16> {
-    let now = 1_700_000_000_000;
+    // Retention takes what is old.
+    let now = now_ms();
     let mut batch = BatchBuilder::new(0, now);
     for at in 0..count {
         let value = value(topic, partition, first + at, len);

@@ -134,9 +134,10 @@ impl SharePartition {
         policy: &Policy,
         step: impl FnOnce(&mut Window, &Rules<'_>) -> R,
     ) -> Result<Option<R>, StorageError> {
-        let (result, committing) = self.step(log, policy, step);
-        if let Some(committing) = committing {
+        let (result, step) = self.step(log, policy, step);
+        if let Some((committing, mut taken)) = step {
             committing.await?;
+            taken.written = true;
         }
         Ok(result)
     }
@@ -146,7 +147,7 @@ impl SharePartition {
         log: &Log,
         policy: &Policy,
         step: impl FnOnce(&mut Window, &Rules<'_>) -> R,
-    ) -> (Option<R>, Option<Committing>) {
+    ) -> (Option<R>, Option<(Committing, Taken<'_>)>) {
         let now_ms = log.clock().steady_ms();
         let backoff = |deliveries| policy.backoff_ms(deliveries);
         let rules = Rules {
@@ -167,6 +168,8 @@ impl SharePartition {
         if start.is_none() && changes.is_empty() {
             return (Some(result), None);
         }
+        let firsts = changes.iter().map(|(first, _)| *first).collect();
+        let taken = Taken { of: self, start: start.is_some(), firsts, written: false };
         let id = self.partition.id;
         let mut writes: Vec<Write> = changes
             .into_iter()
@@ -177,7 +180,7 @@ impl SharePartition {
             .collect();
         writes.extend(start.map(|start| rows::put_start(&self.group, id, start)));
         // Queued under the lock: steps are in the log in their order.
-        (Some(result), Some(log.commit(writes, Durability::Written)))
+        (Some(result), Some((log.commit(writes, Durability::Written), taken)))
     }
 
     /// Takes a member's acknowledgements: all of them, or none where it does not hold a record.
@@ -252,5 +255,25 @@ impl SharePartition {
     /// Brings it to the present. When something ends by itself next, epoch ms.
     pub(super) async fn tick(&self, log: &Log, policy: &Policy) -> Result<Option<i64>, StorageError> {
         self.change(log, policy, |window, _| window.next_due_ms()).await.map(Option::flatten)
+    }
+}
+
+/// Changes on their way into the log. What does not arrive there is written with the next ones: a restart would go on from an
+/// older state than the one that the next rows were made for.
+struct Taken<'a> {
+    of: &'a SharePartition,
+    start: bool,
+    firsts: Vec<i64>,
+    written: bool,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.written {
+            return;
+        }
+        if let Some(window) = self.of.window.lock().as_mut() {
+            window.give_back(self.start, std::mem::take(&mut self.firsts));
+        }
     }
 }

@@ -382,6 +382,18 @@ impl Window {
         (start, changes)
     }
 
+    /// What was taken may not have been written down: it is among the next changes again.
+    pub(super) fn give_back(&mut self, start: bool, firsts: impl IntoIterator<Item = i64>) {
+        if start {
+            self.start_stored = -1;
+        }
+        for first in firsts {
+            // Whatever lies there: a row that has to go is deleted, one that never came costs a deletion.
+            self.stored.insert(first);
+            self.changed.insert(first);
+        }
+    }
+
     /// Changes runs within a range; those for which `next` has nothing stay.
     fn change(&mut self, first: i64, last: i64, next: impl Fn(&Run) -> Option<Run>) {
         let (first, last) = (first.max(self.start), last.min(self.end - 1));

@@ -102,6 +102,7 @@ enum Step {
     LeaveOut(i64, i64),
     Bury,
     Restart,
+    WriteFails,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -116,6 +117,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (0..20_i64, 1..4_i64).prop_map(|(at, n)| Step::LeaveOut(at, n)),
         1 => Just(Step::Bury),
         2 => Just(Step::Restart),
+        2 => Just(Step::WriteFails),
     ];
     prop::collection::vec(step, 1..120)
 }
@@ -238,6 +240,10 @@ proptest! {
                     let dying: Vec<_> = window.dying().map(|(run, _)| run).collect();
                     dying.iter().for_each(|run| window.bury(run.first, run.last));
                     model.each(0, i64::MAX, |(state, count)| matches!(state, State::Dying(_)).then_some((State::Done, *count)));
+                }
+                Step::WriteFails => {
+                    let (start, changes) = window.take_changes();
+                    window.give_back(start.is_some(), changes.into_iter().map(|(first, _)| first));
                 }
                 Step::Restart => {
                     let (start, changes) = window.take_changes();
