@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -21,9 +20,18 @@ pub struct FileSlice {
 impl FileSlice {
     /// Reads the whole range: the one copy in user space that a fetch may cost.
     pub fn read(&self) -> io::Result<Bytes> {
-        let mut buffer = BytesMut::zeroed(self.len);
-        self.file.read_exact_at(&mut buffer, self.offset)?;
-        Ok(buffer.freeze())
+        // Not zeroed first, as `read_exact_at` would ask for.
+        let mut buffer = Vec::with_capacity(self.len);
+        while buffer.len() < self.len {
+            let at = self.offset + buffer.len() as u64;
+            match rustix::io::pread(&*self.file, rustix::buffer::spare_capacity(&mut buffer), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        buffer.truncate(self.len);
+        Ok(buffer.into())
     }
 }
 

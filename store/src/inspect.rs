@@ -208,7 +208,6 @@ impl Inspection {
         let mut damaged: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
         let (mut before, mut end, mut failed) = (0, 0, None);
         let mut durable = self.index.as_ref().map_or(0, Index::synced);
-        let first = self.files.first().map_or(0, |file| file.segment.base);
         // Places of what is damaged, in the log.
         let mut positions = Vec::new();
         for segment_file in &self.files {
@@ -250,7 +249,8 @@ impl Inspection {
         let places = |parts: Vec<(Damage, Position)>| parts.into_iter().map(|(damage, _)| damage).collect();
         (verdict.damaged, verdict.torn) = (places(durably), places(torn));
         if let Ok(index) = &self.index {
-            verdict.behind = end.saturating_sub(index.applied().max(first));
+            let begin = self.files.first().map_or(0, |file| file.segment.base);
+            verdict.behind = end.saturating_sub(index.applied().max(begin));
             verdict.rows = index.count_rows(&mut |partition, row| {
                 let within = |from: u64, to: u64| {
                     let first = u64::from(row.location.offset);

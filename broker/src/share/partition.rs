@@ -273,7 +273,7 @@ impl Drop for Taken<'_> {
             return;
         }
         if let Some(window) = self.of.window.lock().as_mut() {
-            window.give_back(self.start, std::mem::take(&mut self.firsts));
+            window.write_again(self.start, std::mem::take(&mut self.firsts));
         }
     }
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::changes::is_stored;
 use super::*;
 
 fn none(_: u32) -> i64 {
@@ -243,7 +244,7 @@ proptest! {
                 }
                 Step::WriteFails => {
                     let (start, changes) = window.take_changes();
-                    window.give_back(start.is_some(), changes.into_iter().map(|(first, _)| first));
+                    window.write_again(start.is_some(), changes.into_iter().map(|(first, _)| first));
                 }
                 Step::Restart => {
                     let (start, changes) = window.take_changes();
