@@ -12,10 +12,11 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 20.0;
 
 pub(crate) fn write(folder: &Path, samples: &[Sample], phases: &[&str], rate: f64) -> io::Result<()> {
-    let mut csv = "phase,second,batches_per_second,p50_ms,p99_ms,p999_ms,rss_bytes,log_bytes\n".to_owned();
-    for Sample { phase, second, done, p50_ms, p99_ms, p999_ms, rss, log } in samples {
-        let _ =
-            writeln!(csv, "{},{second:.0},{done:.1},{p50_ms:.3},{p99_ms:.3},{p999_ms:.3},{rss},{log}", phases[*phase]);
+    let mut csv = "phase,second,batches_per_second,p50_ms,p99_ms,p999_ms,rss_bytes,log_bytes,stolen\n".to_owned();
+    for Sample { phase, second, done, p50_ms, p99_ms, p999_ms, rss, log, stolen } in samples {
+        let phase = phases[*phase];
+        let latencies = format_args!("{p50_ms:.3},{p99_ms:.3},{p999_ms:.3}");
+        let _ = writeln!(csv, "{phase},{second:.0},{done:.1},{latencies},{rss},{log},{stolen:.3}");
     }
     std::fs::write(folder.join("soak.csv"), csv)?;
     let mut body = String::new();

@@ -39,15 +39,17 @@ pub(crate) struct Sample {
     pub(crate) rss: u64,
     /// What its log takes of the disk, bytes.
     pub(crate) log: u64,
+    /// Of the CPU time that this machine asked its host for, the part that it did not get.
+    pub(crate) stolen: f64,
 }
 
 impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Sample { second, done, p50_ms, p99_ms, p999_ms, rss, log, .. } = self;
-        let (memory, log) = (*rss as f64 / 1e6, *log as f64 / 1e6);
+        let Sample { second, done, p50_ms, p99_ms, p999_ms, rss, log, stolen, .. } = self;
+        let (memory, log, stolen) = (*rss as f64 / 1e6, *log as f64 / 1e6, stolen * 100.0);
         write!(
             f,
-            "{second:6.0} s  {done:7.0}/s  p50 {p50_ms:6.2}  p99 {p99_ms:7.2}  p99.9 {p999_ms:7.2} ms  {memory:6.1} MB, log {log:6.0} MB"
+            "{second:6.0} s  {done:7.0}/s  p50 {p50_ms:6.2}  p99 {p99_ms:7.2}  p99.9 {p999_ms:7.2} ms  {memory:6.1} MB, log {log:6.0} MB, {stolen:2.0} % stolen"
         )
     }
 }
@@ -71,10 +73,33 @@ async fn send(session: &mut Session, partition: i32, batch: &Bytes) -> std::io::
     if code == 0 { Ok(()) } else { Err(std::io::Error::other(format!("error {code}"))) }
 }
 
-/// Batches a second when nobody waits, with a reader at the tail as later. What is measured comes after three times as long:
-/// a young log has nothing to clean and a small index, and takes what an old one does not.
-pub(crate) async fn knee(address: SocketAddr, length: Duration) -> f64 {
-    wire::create_topic(address, TOPIC, PARTITIONS).await;
+/// What half of the batches may take at a rate that is sustained: beyond that they queue (as in `make bench`).
+const PROMPT_MS: f64 = 20.0;
+/// Part of a rate that has to be reached for it to count.
+const SUSTAINED: f64 = 0.95;
+/// From one rate that is tried to the next.
+const STEP: f64 = 0.9;
+
+/// The highest rate that is sustained, batches a second. What producers reach that wait for each answer is tried first, and then
+/// less and less. That comes after three times `length`: a young log has nothing to clean and a small index, and takes what an old
+/// one does not.
+pub(crate) async fn knee(server: Server<'_>, length: Duration) -> f64 {
+    wire::create_topic(server.address, TOPIC, PARTITIONS).await;
+    let most = most(server.address, length).await;
+    let mut rate = most;
+    while rate > most / 10.0 {
+        let samples = Paced { server, rate }.run(length, length, |_| {}).await;
+        if samples.iter().all(|sample| sample.p50_ms <= PROMPT_MS && sample.done >= rate * SUSTAINED) {
+            break;
+        }
+        rate *= STEP;
+    }
+    println!("{most:.0} batches a second by producers that wait for each answer, {rate:.0} by producers that don't");
+    rate
+}
+
+/// Batches a second when each is sent once the last is answered, with a reader at the tail as later.
+async fn most(address: SocketAddr, length: Duration) -> f64 {
     let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut senders = JoinSet::new();
     senders.spawn(follow(address, stop.clone()));
@@ -99,47 +124,56 @@ pub(crate) async fn knee(address: SocketAddr, length: Duration) -> f64 {
     rate
 }
 
-/// A paced load.
-pub(crate) struct Paced<'a> {
+/// What is under load.
+#[derive(Clone, Copy)]
+pub(crate) struct Server<'a> {
     pub(crate) address: SocketAddr,
-    /// Batches a second, all connections together.
-    pub(crate) rate: f64,
-    /// The server.
     pub(crate) pid: u32,
     /// The folder of its log.
     pub(crate) log: &'a Path,
 }
 
+/// A paced load.
+pub(crate) struct Paced<'a> {
+    pub(crate) server: Server<'a>,
+    /// Batches a second, all connections together.
+    pub(crate) rate: f64,
+}
+
 impl Paced<'_> {
-    /// Sends for so long, and reads along from the tail; a sample for each interval.
-    pub(crate) async fn run(&self, length: Duration, interval: Duration) -> Vec<Sample> {
+    /// Sends for so long, and reads along from the tail; a sample for each interval, shown when it is taken.
+    pub(crate) async fn run(&self, length: Duration, interval: Duration, show: impl Fn(&Sample)) -> Vec<Sample> {
+        let Server { address, pid, log } = self.server;
         let latencies = Arc::new(Mutex::new(Histogram::<u64>::new_with_bounds(1, 600_000_000, 3).expect("bounds")));
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         let gap = Duration::from_secs_f64(CONNECTIONS as f64 / self.rate);
         for at in 0..CONNECTIONS {
-            clients.spawn(produce(self.address, at, gap, latencies.clone(), stop.clone()));
+            clients.spawn(produce(address, at, gap, latencies.clone(), stop.clone()));
         }
-        clients.spawn(follow(self.address, stop.clone()));
+        clients.spawn(follow(address, stop.clone()));
         let (begun, mut samples) = (Instant::now(), Vec::new());
         while begun.elapsed() < length {
-            let from = Instant::now();
+            let (from, cpu) = (Instant::now(), Cpu::now());
             tokio::time::sleep(interval).await;
             let seen = std::mem::replace(
                 &mut *latencies.lock(),
                 Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds"),
             );
             let ms = |quantile: f64| seen.value_at_quantile(quantile) as f64 / 1e3;
-            samples.push(Sample {
+            let sample = Sample {
                 phase: 0,
                 second: begun.elapsed().as_secs_f64(),
                 done: seen.len() as f64 / from.elapsed().as_secs_f64(),
                 p50_ms: ms(0.5),
                 p99_ms: ms(0.99),
                 p999_ms: ms(0.999),
-                rss: rss(self.pid),
-                log: size(self.log),
-            });
+                rss: rss(pid),
+                log: size(log),
+                stolen: Cpu::now().stolen_since(&cpu),
+            };
+            show(&sample);
+            samples.push(sample);
         }
         stop.store(true, Ordering::Relaxed);
         while let Some(ended) = clients.join_next().await {
@@ -177,6 +211,26 @@ async fn follow(address: SocketAddr, stop: Arc<AtomicBool>) {
             // Retention was faster.
             Err(_) => position = crate::crowd::end(&mut session, TOPIC).await,
         }
+    }
+}
+
+/// CPU time of this machine, in ticks.
+struct Cpu {
+    used: u64,
+    stolen: u64,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/stat").expect("Linux");
+        let ticks: Vec<u64> = stat.split_whitespace().skip(1).map_while(|text| text.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal
+        Cpu { used: ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6], stolen: ticks[7] }
+    }
+
+    fn stolen_since(&self, before: &Cpu) -> f64 {
+        let stolen = (self.stolen - before.stolen) as f64;
+        stolen / (stolen + (self.used - before.used) as f64).max(1.0)
     }
 }
 

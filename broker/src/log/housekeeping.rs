@@ -27,6 +27,8 @@ const GARBAGE_RATIO: f64 = 0.5;
 const BACKGROUND_RATE: u64 = 64 << 20;
 /// Every so many bytes of garbage let cleaning go once more as fast: who writes more than it gives back would fill the disk.
 const GARBAGE_PER_RATE: u64 = 1 << 30;
+/// Of the thread, where 0 is what clients are served at: a round has bursts of 100 ms, for which they should not wait.
+const NICE: i32 = 5;
 /// Bytes between two pauses.
 const PACE_BYTES: u64 = 1 << 20;
 
@@ -127,6 +129,10 @@ impl<'a> Pins<'a> {
 
 /// Runs until the log is closed or there is nobody to work for.
 pub(super) fn run(shared: &Arc<Shared>, longest: Duration, jobs: &dyn Fn() -> Option<Vec<Job>>) {
+    // Linux takes this for the calling thread alone.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        debug!(%error, "house-keeping has the priority of everything else");
+    }
     let shortest = INTERVAL.min(longest);
     let mut pause = shortest;
     while !shared.stopping.wait(pause) {
