@@ -29,8 +29,9 @@ const BACKGROUND_RATE: u64 = 64 << 20;
 const GARBAGE_PER_RATE: u64 = 1 << 30;
 /// Of the thread, where 0 is what clients are served at: a round has bursts of 100 ms, for which they should not wait.
 const NICE: i32 = 5;
-/// Bytes between two pauses.
+/// Work between two pauses, in bytes and in time: small frames cost more time than their bytes tell.
 const PACE_BYTES: u64 = 1 << 20;
+const PACE_TIME: Duration = Duration::from_millis(2);
 
 /// Most rows that one trim or clearing deletes while everybody waits.
 const TRIMMED_AT_ONCE: usize = 4096;
@@ -68,33 +69,41 @@ impl Stopping {
     }
 }
 
-/// Keeps background work at a rate.
+/// Keeps background work at a rate, and at half of a core.
 pub(super) struct Pace<'a> {
     stopping: &'a Stopping,
+    /// More of both by this.
+    times: f64,
     bytes: u64,
-    /// Bytes per second.
-    rate: u64,
+    /// When the last pause ended.
+    since: Instant,
 }
 
 impl<'a> Pace<'a> {
     pub(super) fn new(stopping: &'a Stopping) -> Self {
-        Pace { stopping, bytes: 0, rate: BACKGROUND_RATE }
+        Pace { stopping, times: 1.0, bytes: 0, since: Instant::now() }
     }
 
     /// The more garbage there is, the faster.
     fn for_garbage(stopping: &'a Stopping, garbage: u64) -> Self {
-        let times = 1.0 + garbage as f64 / GARBAGE_PER_RATE as f64;
-        Pace { stopping, bytes: 0, rate: (BACKGROUND_RATE as f64 * times) as u64 }
+        Pace { times: 1.0 + garbage as f64 / GARBAGE_PER_RATE as f64, ..Pace::new(stopping) }
     }
 
     /// Counts work, and pauses after each piece of some size.
     pub(super) fn spend(&mut self, bytes: u64) {
         self.bytes += bytes;
-        if self.bytes >= PACE_BYTES {
-            self.stopping.wait(Duration::from_micros(self.bytes * 1_000_000 / self.rate));
-            self.bytes = 0;
+        let worked = self.since.elapsed();
+        if self.bytes >= PACE_BYTES || worked >= PACE_TIME {
+            self.stopping.wait(pause(self.bytes, worked, self.times));
+            (self.bytes, self.since) = (0, Instant::now());
         }
     }
+}
+
+/// What work of so many bytes and so long is followed by: as long again, or longer for the bytes.
+pub(super) fn pause(bytes: u64, worked: Duration, times: f64) -> Duration {
+    let due = Duration::from_secs_f64(bytes as f64 / (BACKGROUND_RATE as f64 * times));
+    due.saturating_sub(worked).max(worked.div_f64(times))
 }
 
 /// Which batches of a partition are parked, asked in the order of their offsets: one walk through the table for all.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use krocket_protocol::records::{BatchBuilder, BatchHeader, Records};
 
+use super::housekeeping::pause;
 use super::tests::{append, batch, finish, range};
 use super::*;
 use crate::config::{Layers, TopicConfig};
@@ -238,4 +239,12 @@ async fn idle_producers_are_forgotten() {
     clock.advance(24 * 3600 * 1000);
     keep_house(&log, &partition, config(&[])).await;
     assert_eq!(log.producers(&partition).expect("readable").len(), 0);
+}
+
+#[test]
+fn a_pause_is_as_long_as_the_work_and_longer_for_many_bytes() {
+    let ms = Duration::from_millis;
+    assert_eq!(pause(0, ms(3), 1.0), ms(3), "small frames: half of a core");
+    assert_eq!(pause(64 << 20, ms(400), 1.0), ms(600), "64 MiB a second");
+    assert_eq!(pause(64 << 20, ms(400), 2.0), ms(200), "twice of both where there is a GiB of garbage");
 }

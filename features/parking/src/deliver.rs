@@ -28,6 +28,8 @@ const BATCH_RECORDS: i32 = 2000;
 const BATCH_BYTES: usize = 900 << 10;
 /// Bytes read at first, and at most at a time.
 const FIRST_READ_BYTES: usize = 16 << 10;
+/// So many records or fewer are read batch by batch: they hardly lie next to each other.
+const FEW: usize = 8;
 const READ_BYTES: usize = 4 << 20;
 const TIMEOUT_MS: i32 = 30_000;
 const AGAIN_MS: i64 = 5;
@@ -221,7 +223,8 @@ fn read(parking: &Parking, due: &[Due]) -> Result<Bodies, LedgerError> {
     let mut bodies = Bodies::with_capacity(offsets.len());
     let Some(partition) = due.first().map(|due| due.at.0) else { return Ok(bodies) };
     let mut wanted = offsets.into_iter().peekable();
-    let mut bytes = FIRST_READ_BYTES;
+    let least = if due.len() <= FEW { 1 } else { FIRST_READ_BYTES };
+    let mut bytes = least;
     while let Some(first) = wanted.peek().copied() {
         let mut reached = first;
         let batches = parking.ledger.batches(partition, first, bytes)?;
@@ -248,7 +251,7 @@ fn read(parking: &Parking, due: &[Due]) -> Result<Bodies, LedgerError> {
             used += 1;
         }
         // More at a time while they are close together.
-        bytes = if used * 2 > read { (bytes * 2).min(READ_BYTES) } else { FIRST_READ_BYTES };
+        bytes = if used * 2 > read { (bytes * 2).min(READ_BYTES) } else { least };
         // What is not there is not waited for.
         while wanted.next_if(|offset| *offset <= reached).is_some() {}
     }
