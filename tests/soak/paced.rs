@@ -84,20 +84,21 @@ const STEP: f64 = 0.9;
 
 /// The highest rate that is sustained, batches a second. What producers reach that wait for each answer is tried first, and then
 /// less and less. That comes after three times `length`: a young log has nothing to clean and a small index, and takes what an old
-/// one does not.
+/// one does not. Where a tenth of the first is not sustained either, that tenth.
 pub(crate) async fn knee(server: Server<'_>, length: Duration) -> f64 {
     wire::create_topic(server.address, TOPIC, PARTITIONS).await;
     let most = most(server.address, length).await;
     let mut rate = most;
-    while rate > most / 10.0 {
-        let samples = Paced { server, rate }.run(length, length, |_| {}).await;
-        if samples.iter().all(|sample| sample.p50_ms <= PROMPT_MS && sample.done >= rate * SUSTAINED) {
-            break;
-        }
+    while !is_sustained(server, rate, length).await && rate > most / 10.0 {
         rate *= STEP;
     }
     println!("{most:.0} batches a second by producers that wait for each answer, {rate:.0} by producers that don't");
     rate
+}
+
+async fn is_sustained(server: Server<'_>, rate: f64, length: Duration) -> bool {
+    let samples = Paced { server, rate }.run(length, length, |_| {}).await;
+    samples.iter().all(|sample| sample.p50_ms <= PROMPT_MS && sample.done >= rate * SUSTAINED)
 }
 
 /// Batches a second when each is sent once the last is answered, with a reader at the tail as later.

@@ -100,7 +100,7 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// What work of so many bytes and so long is followed by: as long again, or longer for the bytes.
+/// What work of so many bytes and so long is followed by: as long again, or longer for the bytes; less of both by `times`.
 pub(super) fn pause(bytes: u64, worked: Duration, times: f64) -> Duration {
     let due = Duration::from_secs_f64(bytes as f64 / (BACKGROUND_RATE as f64 * times));
     due.saturating_sub(worked).max(worked.div_f64(times))
