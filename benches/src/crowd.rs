@@ -95,9 +95,13 @@ impl Member {
             .with_rebalance_timeout_ms(60_000)
             .with_protocol_type(name("consumer"))
             .with_protocols(vec![protocol]);
-        let joined = connection.call(JOIN_GROUP, &request)?;
-        check(joined.error_code, "JoinGroup")?;
-        let (id, generation) = (joined.member_id, joined.generation_id);
+        let (mut id, mut generation) = Default::default();
+        // Kafka loads its coordinators one by one when the first of them is asked for.
+        again("JoinGroup", || {
+            let joined = connection.call(JOIN_GROUP, &request)?;
+            (id, generation) = (joined.member_id, joined.generation_id);
+            Ok(joined.error_code)
+        })?;
         let assignment = SyncGroupRequestAssignment::default().with_member_id(id.clone());
         let request = SyncGroupRequest::default()
             .with_group_id(group.clone())

@@ -226,7 +226,10 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
     let bar = ProgressBar::new(steps as u64)
         .with_style(ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed}, {eta} left  {msg}")?);
     let mut samples = Vec::new();
-    for row in rows {
+    for (number, row) in rows.iter().enumerate() {
+        if bar.is_hidden() {
+            say(&format!("[{}/{}] {}", number + 1, rows.len(), row.name));
+        }
         samples.push(bench.row(row, &mut servers, places, &bar)?);
     }
     bar.finish_and_clear();

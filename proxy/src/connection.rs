@@ -129,14 +129,14 @@ async fn talk(
                 while let Some(next) = answer {
                     match next {
                         Ok(Answered { frame, throttle }) => {
-                            writer.push(frame.unwrap_or_default())?;
+                            writer.push(frame.unwrap_or_default());
                             if let Some(throttle) = throttle {
                                 mute.begin(throttle);
                             }
                         }
                         Err(mut error) => {
                             if let CallError::Refused { answer, .. } = &mut error {
-                                writer.push(std::mem::take(answer))?;
+                                writer.push(std::mem::take(answer));
                             }
                             // What was answered before is still the client's.
                             let _ = writer.flush().await;

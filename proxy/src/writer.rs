@@ -55,18 +55,11 @@ impl Writer {
     }
 
     /// Queues one response frame.
-    pub(crate) fn push(&mut self, frame: Vec<Chunk>) -> Result<(), WriteError> {
-        for chunk in frame {
-            let chunk = match chunk {
-                Chunk::File(slice) if slice.len <= SMALL_SLICE => Chunk::Bytes(slice.read()?),
-                chunk => chunk,
-            };
-            if !chunk.is_empty() {
-                self.queued += chunk.len();
-                self.queue.push_back(chunk);
-            }
+    pub(crate) fn push(&mut self, frame: Vec<Chunk>) {
+        for chunk in frame.into_iter().filter(|chunk| !chunk.is_empty()) {
+            self.queued += chunk.len();
+            self.queue.push_back(chunk);
         }
-        Ok(())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -136,6 +129,7 @@ impl Writer {
     }
 
     fn send_some(&mut self, stream: &TcpStream) -> Result<usize, WriteError> {
+        self.read_small()?;
         match self.queue.front_mut() {
             None => Ok(0),
             Some(Chunk::Bytes(_)) => self.send_bytes(stream),
@@ -164,6 +158,18 @@ impl Writer {
                 Ok(0)
             }
         }
+    }
+
+    /// Reads the leading small slices: no more than one call sends, for all of a response may be many.
+    fn read_small(&mut self) -> io::Result<()> {
+        for chunk in self.queue.iter_mut().take(MAX_SLICES) {
+            match chunk {
+                Chunk::Bytes(_) => {}
+                Chunk::File(slice) if slice.len <= SMALL_SLICE => *chunk = Chunk::Bytes(slice.read()?),
+                Chunk::File(_) => break,
+            }
+        }
+        Ok(())
     }
 
     /// Sends the leading chunks that are in memory; tells the kernel when file bytes follow, to fill whole packets.

@@ -51,7 +51,7 @@ impl LogReader {
     /// the kernel can send it without its bytes passing through here.
     pub fn sound(&self, row: &BatchRow) -> Result<FileSlice, ReadError> {
         let slice = self.slice(row.location)?;
-        if row.location.len >= SOUND_STEP && self.shared.segments.is_sound(row.location) {
+        if self.is_known(row) {
             return Ok(slice);
         }
         let io = |source| ReadError::Io { file: row.location.file, source };
@@ -76,10 +76,19 @@ impl LogReader {
         if header.is_none_or(|header| header.crc != crc) {
             return Err(self.damaged(row, "its checksum is wrong"));
         }
+        self.remember(row);
+        Ok(slice)
+    }
+
+    /// True when it was checked before in this run. Only large ones are remembered.
+    pub fn is_known(&self, row: &BatchRow) -> bool {
+        row.location.len >= SOUND_STEP && self.shared.segments.is_sound(row.location)
+    }
+
+    fn remember(&self, row: &BatchRow) {
         if row.location.len >= SOUND_STEP {
             self.shared.segments.set_sound(row.location);
         }
-        Ok(slice)
     }
 
     /// The row's batch, read once and checked.
@@ -100,6 +109,13 @@ impl LogReader {
             Ok(()) => Ok(()),
             Err(_) => Err(self.damaged(row, "its checksum is wrong")),
         }
+    }
+
+    /// As [`check`](Self::check), and remembers that a large one is sound.
+    pub fn check_once(&self, row: &BatchRow, bytes: &[u8]) -> Result<(), ReadError> {
+        self.check(row, bytes)?;
+        self.remember(row);
+        Ok(())
     }
 
     /// The batch's header, which holds what the CRC does not cover.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
 use krocket_protocol::ErrorCode;
+use krocket_protocol::chunk::Chunk;
 use krocket_protocol::fetch::{FetchPartition, FetchResponse};
 use krocket_stack::trace::traced;
 use krocket_stack::{Body, Error, Request, Response};
@@ -12,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Broker;
 use crate::fetch_session::{Asked, Context, TopicKey};
-use crate::log::{LEADER_EPOCH, Log, Partition, Range, StorageError, Watch, read_ahead};
+use crate::log::{Batches, Found, LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -105,6 +106,12 @@ impl Target {
         Ok(partition)
     }
 
+    fn failed(&self, error: &StorageError) -> ErrorCode {
+        let partition = self.partition.as_ref().map_or(0, |partition| partition.id);
+        tracing::error!(%error, partition, offset = self.offset, "cannot read the log");
+        error.code()
+    }
+
     /// Where the client's log and this one part (KIP-595's fields): there is one epoch, and it ends at the log's end.
     fn diverging_epoch(&self, partition: &Partition) -> Option<(i32, i64)> {
         let end = partition.log_end();
@@ -132,6 +139,21 @@ struct Reader {
 enum Source {
     Memory,
     Disk,
+}
+
+/// Records of a partition.
+enum Where {
+    Memory(Batches),
+    Disk(Found),
+}
+
+impl Where {
+    fn len(&self) -> usize {
+        match self {
+            Where::Memory(read) => read.chunks.iter().map(Chunk::len).sum(),
+            Where::Disk(found) => found.len(),
+        }
+    }
 }
 
 impl Reader {
@@ -170,35 +192,45 @@ impl Reader {
     fn read_from(&self, source: Source) -> Option<Vec<FetchPartition>> {
         let mut left = self.max_bytes;
         let mut at_least_one = true;
-        let mut results = Vec::with_capacity(self.targets.len());
+        let mut found = Vec::with_capacity(self.targets.len());
         for target in self.targets.iter() {
-            let result = match self.read_partition(target, source, left, at_least_one)? {
-                Ok(result) => result,
-                Err(code) => FetchPartition::error(target.index, code.code()),
-            };
-            left = left.saturating_sub(result.records_len());
-            at_least_one &= result.records.is_empty();
-            results.push(result);
+            let one = self.find(target, source, left, at_least_one)?;
+            let len = one.as_ref().map_or(0, |(_, records)| records.len());
+            left = left.saturating_sub(len);
+            at_least_one &= len == 0;
+            found.push(one);
         }
+        let on_disk = found.iter().flatten().filter_map(|(_, records)| match records {
+            Where::Disk(found) => Some(found),
+            Where::Memory(_) => None,
+        });
         if source == Source::Disk {
-            read_ahead(results.iter().flat_map(|result| &result.records));
+            self.log.read_ahead(on_disk.flat_map(Found::locations));
+        }
+        let mut results = Vec::with_capacity(found.len());
+        for (target, one) in self.targets.iter().zip(found) {
+            let result = match one {
+                Ok((result, records)) => self.take(target, source, result, records)?,
+                Err(code) => Err(code),
+            };
+            results.push(result.unwrap_or_else(|code| FetchPartition::error(target.index, code.code())));
         }
         Some(results)
     }
 
-    fn read_partition(
+    fn find(
         &self,
         target: &Target,
         source: Source,
         left: usize,
         at_least_one: bool,
-    ) -> Option<Result<FetchPartition, ErrorCode>> {
+    ) -> Option<Result<(FetchPartition, Where), ErrorCode>> {
         let partition = match target.check(self.by_id) {
             Ok(partition) => partition,
             Err(code) => return Some(Err(code)),
         };
         let (high_watermark, last_stable_offset) = (partition.high_watermark(), partition.last_stable_offset());
-        let mut result = FetchPartition {
+        let result = FetchPartition {
             high_watermark,
             last_stable_offset,
             log_start_offset: partition.log_start(),
@@ -207,7 +239,7 @@ impl Reader {
             ..FetchPartition::error(target.index, 0)
         };
         if result.diverging_epoch.is_some() {
-            return Some(Ok(result));
+            return Some(Ok((result, Where::Memory(Batches::default()))));
         }
         if !(result.log_start_offset..=partition.log_end()).contains(&target.offset) {
             return Some(Err(ErrorCode::OffsetOutOfRange));
@@ -218,20 +250,32 @@ impl Reader {
             max_bytes: left.min(target.max_bytes),
             at_least_one,
         };
-        let failed = |error: StorageError| {
-            tracing::error!(%error, partition = partition.id, offset = target.offset, "cannot read the log");
-            error.code()
-        };
-        let read = match (self.log.read_recent(partition, range), source) {
-            (Some(read), _) => read,
+        let records = match (self.log.read_recent(partition, range), source) {
+            (Some(read), _) => Ok(Where::Memory(read)),
             (None, Source::Memory) => return None,
-            (None, Source::Disk) => match self.log.read(partition, range) {
-                Ok(read) => read,
-                Err(error) => return Some(Err(failed(error))),
-            },
+            (None, Source::Disk) => self.log.find(partition, range).map(Where::Disk),
+        };
+        Some(records.map(|records| (result, records)).map_err(|error| target.failed(&error)))
+    }
+
+    fn take(
+        &self,
+        target: &Target,
+        source: Source,
+        mut result: FetchPartition,
+        records: Where,
+    ) -> Option<Result<FetchPartition, ErrorCode>> {
+        let Ok(partition) = &target.partition else { return Some(Ok(result)) };
+        let read = match records {
+            Where::Memory(read) => Ok(read),
+            Where::Disk(found) => self.log.take(partition, found),
+        };
+        let read = match read {
+            Ok(read) => read,
+            Err(error) => return Some(Err(target.failed(&error))),
         };
         result.records = read.chunks;
-        if self.read_committed && partition.has_aborts_from(target.offset) {
+        if self.read_committed && result.diverging_epoch.is_none() && partition.has_aborts_from(target.offset) {
             if source == Source::Memory {
                 return None;
             }
@@ -239,7 +283,7 @@ impl Reader {
                 Ok(aborted) => {
                     result.aborted = Some(aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect());
                 }
-                Err(error) => return Some(Err(failed(error))),
+                Err(error) => return Some(Err(target.failed(&error))),
             }
         }
         Some(Ok(result))

@@ -10,9 +10,11 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, LazyLock};
 
-use krocket_protocol::chunk::{Chunk, FileSlice};
+use krocket_store::Location;
 use rustix::fs::{Advice, fadvise, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::Log;
 
 /// Most bytes between two slices that are read from disk along with them.
 const GAP: u64 = 32 << 10;
@@ -25,42 +27,44 @@ const AHEAD: u64 = 8 << 20;
 static NOWHERE: LazyLock<io::Result<File>> = LazyLock::new(|| File::options().write(true).open("/dev/null"));
 
 /// Bytes of a file from `start` to `end`.
-struct Range<'a> {
-    file: &'a Arc<File>,
+struct Range {
+    file: Arc<File>,
     start: u64,
     end: u64,
 }
 
-impl Range<'_> {
+impl Range {
     fn is_long(&self) -> bool {
         self.end - self.start >= LONG
     }
 }
 
-/// Waits until what the chunks refer to is in memory, so that sending them does not wait for the disk, and begins to
-/// read what follows. Advice: errors show up when the slices are sent. Blocks; to be called within a runtime.
-pub(crate) fn read_ahead<'a>(chunks: impl Iterator<Item = &'a Chunk>) {
-    let ranges = ranges(chunks);
-    // The state of a few is the state of all: they were written at about the same time, and sent together.
-    let samples = [ranges.first(), ranges.get(ranges.len() / 2), ranges.last()];
-    let in_memory = |range: &Range<'_>| in_memory(range.file, range.start) && in_memory(range.file, range.end - 1);
-    if !samples.into_iter().flatten().all(in_memory) {
-        read(&ranges);
-    }
-    for range in ranges.iter().filter(|range| range.is_long() && !self::in_memory(range.file, range.end)) {
-        let (file, start) = (range.file.clone(), range.end);
-        let end = start + (range.end - range.start).min(AHEAD);
-        tokio::task::spawn_blocking(move || load(&file, start, end));
+impl Log {
+    /// Waits until what lies there is in memory, and begins to read what follows. Advice: errors show up when the batches are
+    /// read. Blocks; to be called within a runtime.
+    pub(crate) fn read_ahead(&self, locations: impl Iterator<Item = Location>) {
+        let ranges = ranges(locations, |location| self.0.reader.slice(location).ok().map(|slice| slice.file));
+        // The state of a few is the state of all: they were written at about the same time, and sent together.
+        let samples = [ranges.first(), ranges.get(ranges.len() / 2), ranges.last()];
+        let in_memory = |range: &Range| in_memory(&range.file, range.start) && in_memory(&range.file, range.end - 1);
+        if !samples.into_iter().flatten().all(in_memory) {
+            read(&ranges);
+        }
+        for range in ranges.iter().filter(|range| range.is_long() && !self::in_memory(&range.file, range.end)) {
+            let (file, start) = (range.file.clone(), range.end);
+            let end = start + (range.end - range.start).min(AHEAD);
+            tokio::task::spawn_blocking(move || load(&file, start, end));
+        }
     }
 }
 
 /// Short ranges at the same time, long ones as the kernel reads best: from the start to the end.
-fn read(ranges: &[Range<'_>]) {
+fn read(ranges: &[Range]) {
     let short = || ranges.iter().filter(|range| !range.is_long());
     for Range { file, start, end } in short() {
         let _ = fadvise(&**file, *start, NonZeroU64::new(end - start), Advice::WillNeed);
     }
-    ranges.iter().filter(|range| range.is_long()).for_each(|range| load(range.file, range.start, range.end));
+    ranges.iter().filter(|range| range.is_long()).for_each(|range| load(&range.file, range.start, range.end));
     if let Some(last) = short().next_back() {
         let _ = last.file.read_at(&mut [0], last.end - 1);
     }
@@ -81,19 +85,22 @@ fn load(file: &File, start: u64, end: u64) {
     }
 }
 
-/// The slices in the order of the log, those together that are near each other.
-fn ranges<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> Vec<Range<'a>> {
-    let slices = chunks.filter_map(|chunk| if let Chunk::File(slice) = chunk { Some(slice) } else { None });
-    let mut slices: Vec<&FileSlice> = slices.collect();
-    slices.sort_unstable_by_key(|slice| (Arc::as_ptr(&slice.file), slice.offset));
-    let mut ranges: Vec<Range<'a>> = Vec::new();
-    for slice in slices {
-        let end = slice.offset + slice.len as u64;
-        match ranges.last_mut() {
-            Some(last) if Arc::ptr_eq(last.file, &slice.file) && slice.offset <= last.end + GAP => {
-                last.end = last.end.max(end);
+/// The batches in the order of the log, those together that are near each other.
+fn ranges(locations: impl Iterator<Item = Location>, open: impl Fn(Location) -> Option<Arc<File>>) -> Vec<Range> {
+    let mut locations: Vec<Location> = locations.collect();
+    locations.sort_unstable();
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut last: Option<u32> = None;
+    for location in locations {
+        let (start, end) = (u64::from(location.offset), u64::from(location.offset) + u64::from(location.len));
+        match ranges.last_mut().filter(|_| last == Some(location.file)) {
+            Some(range) if start <= range.end + GAP => range.end = range.end.max(end),
+            _ => {
+                // Gone: who reads it finds out where it is now.
+                let Some(file) = open(location) else { continue };
+                ranges.push(Range { file, start, end });
+                last = Some(location.file);
             }
-            _ => ranges.push(Range { file: &slice.file, start: slice.offset, end }),
         }
     }
     ranges
@@ -109,25 +116,15 @@ fn in_memory(file: &File, at: u64) -> bool {
 mod tests {
     use super::*;
 
-    fn slice(file: &Arc<File>, offset: u64, len: usize) -> Chunk {
-        Chunk::File(FileSlice { file: file.clone(), offset, len })
-    }
-
     #[test]
-    fn near_slices_are_one_range_whatever_their_order() {
-        let (one, two) = (tempfile::tempfile().expect("file"), tempfile::tempfile().expect("file"));
-        let (one, two) = (Arc::new(one), Arc::new(two));
-        let chunks = [
-            slice(&one, 50_000, 10_000),
-            slice(&two, 60_000, 10),
-            Chunk::Bytes(bytes::Bytes::from_static(b"in memory")),
-            slice(&one, 0, 20_000),
-            slice(&one, 60_000 + GAP + 1, 5),
-        ];
-        let mut found: Vec<_> =
-            ranges(chunks.iter()).iter().map(|r| (Arc::ptr_eq(r.file, &one), r.start, r.end)).collect();
-        found.sort_unstable();
-        assert_eq!(found, [(false, 60_000, 60_010), (true, 0, 60_000), (true, 60_001 + GAP, 60_006 + GAP)]);
+    fn near_batches_are_one_range_whatever_their_order() {
+        let at = |file, offset, len| Location { file, offset, len };
+        let gap = GAP as u32;
+        let locations =
+            [at(1, 50_000, 10_000), at(2, 60_000, 10), at(1, 0, 20_000), at(3, 0, 9), at(1, 60_000 + gap + 1, 5)];
+        let open = |location: Location| (location.file != 3).then(|| Arc::new(tempfile::tempfile().expect("file")));
+        let found: Vec<_> = ranges(locations.into_iter(), open).iter().map(|r| (r.start, r.end)).collect();
+        assert_eq!(found, [(0, 60_000), (60_001 + GAP, 60_006 + GAP), (60_000, 60_010)]);
     }
 
     #[test]

@@ -280,10 +280,6 @@ async fn what_is_parked_stays_until_it_is_delivered() {
         let (log, jobs) = (log.clone(), vec![(partition.clone(), config.clone())]);
         tokio::task::spawn_blocking(move || log.keep_house(&jobs)).await.expect("no panic").expect("kept");
     };
-    let stored = |log: &Log, partition: &Partition| -> Vec<i64> {
-        let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");
-        batches.iter().map(|stored| BatchHeader::read(&stored.batch).expect("a batch").base_offset).collect()
-    };
     house(&log, &partition).await;
     assert_eq!(partition.log_start(), 7, "everything is past its time");
     assert_eq!(stored(&log, &partition), [1, 3, 5]);
@@ -302,6 +298,20 @@ async fn what_is_parked_stays_until_it_is_delivered() {
     assert_eq!(stored(&log, &partition), [0_i64; 0]);
 }
 
+/// Where the batches that are there begin.
+fn stored(log: &Log, partition: &Partition) -> Vec<i64> {
+    let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");
+    batches.iter().map(|stored| BatchHeader::read(&stored.batch).expect("a batch").base_offset).collect()
+}
+
+/// House-keeping where nothing is past its time.
+async fn sweep(log: &Log, partition: &Arc<Partition>) {
+    let overrides = [("retention.ms".to_owned(), "-1".to_owned())].into();
+    let config = Arc::new(TopicConfig::resolve(overrides, &Layers::default()));
+    let (log, jobs) = (log.clone(), vec![(partition.clone(), config)]);
+    tokio::task::spawn_blocking(move || log.keep_house(&jobs)).await.expect("no panic").expect("kept");
+}
+
 /// The log start goes on while earlier batches are still parked below it.
 #[tokio::test]
 async fn later_trims_go_round_what_is_parked_too() {
@@ -314,10 +324,6 @@ async fn later_trims_go_round_what_is_parked_too() {
         append(&log, &partition, 2, Codec::None, Notes { hidden: vec![1], rows, indexed: false, ..Notes::default() })
             .await;
     }
-    let stored = |log: &Log, partition: &Partition| -> Vec<i64> {
-        let batches = log.stored(partition, 0, i64::MAX, 1 << 20).expect("readable");
-        batches.iter().map(|stored| BatchHeader::read(&stored.batch).expect("a batch").base_offset).collect()
-    };
     for (to, left) in [
         // In the middle of a batch each time.
         (7, vec![0, 6, 8, 10, 12, 14, 16, 18, 20, 22]),
@@ -325,6 +331,7 @@ async fn later_trims_go_round_what_is_parked_too() {
         (21, vec![0, 6, 12, 18, 20, 22]),
     ] {
         log.delete_records(&partition, to, Durability::Written).await.expect("trimmed");
+        sweep(&log, &partition).await;
         assert_eq!((partition.log_start(), stored(&log, &partition)), (to, left));
     }
     let expected = stored(&log, &partition);
@@ -339,11 +346,40 @@ async fn later_trims_go_round_what_is_parked_too() {
             .await
             .expect("written");
     }
-    let config =
-        Arc::new(TopicConfig::resolve([("retention.ms".to_owned(), "-1".to_owned())].into(), &Layers::default()));
-    let (keeper, jobs) = (log.clone(), vec![(partition.clone(), config)]);
-    tokio::task::spawn_blocking(move || keeper.keep_house(&jobs)).await.expect("no panic").expect("kept");
+    sweep(&log, &partition).await;
     assert_eq!(stored(&log, &partition), [20, 22]);
+}
+
+/// Rows go some hundred at a time; what is parked between them does not, nor does it come back or go when the index is lost.
+#[tokio::test]
+async fn a_long_sweep_goes_round_what_is_parked() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    let waits = |n: i64| n >= 700 && n % 5 == 0;
+    for n in 0..2000 {
+        let key = Template::default().bytes(&1_u32.to_be_bytes()).offset_of(0);
+        let rows = if waits(n) { vec![Row::put(PARKED, key, b"".to_vec())] } else { Vec::new() };
+        append(&log, &partition, 1, Codec::None, Notes { hidden: vec![0], rows, indexed: false, ..Notes::default() })
+            .await;
+    }
+    log.delete_records(&partition, 1900, Durability::Written).await.expect("trimmed");
+    sweep(&log, &partition).await;
+    let expected: Vec<i64> = (0..2000).filter(|n| *n >= 1900 || waits(*n)).collect();
+    assert_eq!(stored(&log, &partition), expected);
+    assert_eq!(log.0.log_start(1).expect("readable"), LogStart { start: 1900, floor: 700 });
+    log.close().expect("closes");
+    drop((log, partition));
+    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    assert_eq!((partition.log_start(), stored(&log, &partition)), (1900, expected), "rebuilt from the log");
+    for n in (0..2000).filter(|n| waits(*n)) {
+        log.commit(vec![Write::Delete { table: PARKED, key: parked(n) }], Durability::Written).await.expect("written");
+    }
+    sweep(&log, &partition).await;
+    assert_eq!(stored(&log, &partition), (1900..2000).collect::<Vec<_>>());
+    assert_eq!(log.0.log_start(1).expect("readable"), LogStart { start: 1900, floor: 1900 });
 }
 
 /// What a crash after the deletion leaves is found at the next start.

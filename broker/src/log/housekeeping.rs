@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use krocket_stack::ledger::tables::{DUE, ENDED, PARKED, UNIQ};
-use krocket_store::{BatchRow, Index, IndexError, Scan};
+use krocket_store::{BatchRow, IndexError};
 use parking_lot::{Condvar, Mutex};
 use tracing::{debug, error, info};
 
@@ -13,8 +13,7 @@ use super::error::StorageError;
 use super::marks::HIDDEN;
 use super::metrics::METRICS;
 use super::partition::{Partition, PartitionId, State};
-use super::pending::Trim;
-use super::{DELETED, Shared, replay, tables};
+use super::{DELETED, Shared, tables};
 use crate::config::TopicConfig;
 
 /// Pause between two rounds, unless the longest is to be shorter.
@@ -33,8 +32,8 @@ const NICE: i32 = 5;
 const PACE_BYTES: u64 = 1 << 20;
 const PACE_TIME: Duration = Duration::from_millis(2);
 
-/// Most rows that one trim or clearing deletes while everybody waits.
-const TRIMMED_AT_ONCE: usize = 4096;
+/// Most rows that one command deletes while everybody waits.
+pub(super) const DELETED_AT_ONCE: usize = 512;
 
 /// Tables whose keys begin with a partition and go with it.
 const PARTITIONED: [u8; 6] = [PARKED, DUE, UNIQ, ENDED, tables::TXN_OPEN, tables::TXN_ABORTED];
@@ -106,36 +105,6 @@ pub(super) fn pause(bytes: u64, worked: Duration, times: f64) -> Duration {
     due.saturating_sub(worked).max(worked.div_f64(times))
 }
 
-/// Which batches of a partition are parked, asked in the order of their offsets: one walk through the table for all.
-struct Pins<'a> {
-    scan: Scan<'a>,
-    next: Option<i64>,
-    id: PartitionId,
-}
-
-impl<'a> Pins<'a> {
-    /// For batches that hold `from` or come after it.
-    fn new(index: &'a Index, id: PartitionId, from: i64) -> Result<Self, IndexError> {
-        // The batch that holds `from` may begin below it.
-        let first = index.batch(id, from)?.map_or(from, |row| row.base_offset.min(from));
-        let start = [&id.to_be_bytes()[..], &first.to_be_bytes()].concat();
-        Ok(Pins { scan: index.scan_from(PARKED, &start), next: Some(i64::MIN), id })
-    }
-
-    /// True while a record of the batch waits to be delivered.
-    fn hold(&mut self, row: &BatchRow) -> Result<bool, IndexError> {
-        while self.next.is_some_and(|next| next < row.base_offset) {
-            let key = self.scan.next().transpose()?.map(|(key, _)| key);
-            let offset = key.and_then(|key| {
-                let offset = key.strip_prefix(&self.id.to_be_bytes())?;
-                Some(i64::from_be_bytes(offset.try_into().ok()?))
-            });
-            self.next = offset;
-        }
-        Ok(self.next.is_some_and(|next| next <= row.last_offset))
-    }
-}
-
 /// Runs until the log is closed or there is nobody to work for.
 pub(super) fn run(shared: &Arc<Shared>, longest: Duration, jobs: &dyn Fn() -> Option<Vec<Job>>) {
     // Linux takes this for the calling thread alone.
@@ -172,7 +141,8 @@ impl Shared {
             if config.compact {
                 self.compact(partition, config)?;
             }
-            self.finish_trim(partition)?;
+            self.sweep(partition)?;
+            self.forget_aborts(partition)?;
             self.forget_producers(partition);
         }
         self.remove_remains()?;
@@ -223,38 +193,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Deletes rows below the log start that a trim left.
-    fn finish_trim(&self, partition: &Arc<Partition>) -> Result<(), StorageError> {
-        let start = partition.log_start();
-        if start == 0 {
-            return Ok(());
-        }
-        while self.has_garbage(partition.id, start)? {
-            self.trim(partition.clone(), start, Durability::Written).wait()?;
-        }
+    /// Deletes what is known of transactions that were aborted below the log start.
+    fn forget_aborts(&self, partition: &Partition) -> Result<(), StorageError> {
         loop {
-            let writes = self.outdated_aborts(partition.id, start, TRIMMED_AT_ONCE)?;
+            let writes = self.outdated_aborts(partition.id, partition.log_start(), DELETED_AT_ONCE)?;
             if writes.is_empty() {
-                break;
+                return Ok(());
             }
             self.commit(writes, Durability::Written).wait()?;
         }
-        Ok(())
-    }
-
-    /// True when a batch below the log start is not parked.
-    fn has_garbage(&self, id: PartitionId, start: i64) -> Result<bool, IndexError> {
-        let mut pins = Pins::new(&self.index, id, 0)?;
-        for row in self.index.batches(id, 0) {
-            let row = row?;
-            if row.last_offset >= start || self.stopping.is_set() {
-                return Ok(false);
-            }
-            if !pins.hold(&row)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// True while a record of the batch waits to be delivered. Only hidden ones do.
@@ -268,45 +215,6 @@ impl Shared {
         let mut last = id.to_be_bytes().to_vec();
         last.extend_from_slice(&row.last_offset.to_be_bytes());
         Ok(first.0 <= last)
-    }
-
-    /// What goes when a partition is to begin at `to`: everything below but parked batches, some thousand rows at a time.
-    pub(super) fn trim_around(&self, id: PartitionId, to: i64) -> Result<Trim, IndexError> {
-        let none_parked = self.index.scan(PARKED, &id.to_be_bytes()).next().transpose()?.is_none();
-        if none_parked {
-            return Ok(Trim { to, floor: to, gaps: Vec::new() });
-        }
-        let before = self.index.get(tables::LOG_STARTS, &id.to_be_bytes())?;
-        let (start, old_floor) = before.and_then(|value| replay::log_start(&value)).unwrap_or((0, 0));
-        // What is parked below the old start stays as it is: the house-keeping asks again with the same start.
-        let moves_on = to > start && old_floor < start;
-        let (from, mut floor) = if moves_on { (start, Some(old_floor)) } else { (0, None) };
-        let mut pins = Pins::new(&self.index, id, from)?;
-        let mut gaps: Vec<(i64, i64)> = Vec::new();
-        let mut open = false;
-        let mut changes = 0;
-        for row in self.index.batches(id, from) {
-            let row = row?;
-            if row.last_offset >= to || changes >= TRIMMED_AT_ONCE {
-                floor.get_or_insert(row.base_offset.min(to));
-                break;
-            }
-            if pins.hold(&row)? {
-                floor.get_or_insert(row.base_offset);
-                open = false;
-                continue;
-            }
-            changes += 1;
-            if floor.is_none() {
-                continue;
-            }
-            match gaps.last_mut().filter(|_| open) {
-                Some(gap) => gap.1 = row.last_offset,
-                None => gaps.push((row.base_offset, row.last_offset)),
-            }
-            open = true;
-        }
-        Ok(Trim { to, floor: floor.unwrap_or(to), gaps })
     }
 
     fn forget_producers(&self, partition: &Partition) {
@@ -359,7 +267,7 @@ impl Shared {
     fn forget_rows(&self, id: PartitionId) -> Result<(), StorageError> {
         for table in PARTITIONED {
             loop {
-                let rows = self.index.scan(table, &id.to_be_bytes()).take(TRIMMED_AT_ONCE);
+                let rows = self.index.scan(table, &id.to_be_bytes()).take(DELETED_AT_ONCE);
                 let deletes: Vec<Write> =
                     rows.map(|row| row.map(|(key, _)| Write::Delete { table, key })).collect::<Result<_, _>>()?;
                 if deletes.is_empty() {

@@ -22,7 +22,10 @@ mod recent;
 mod replay;
 mod sync;
 pub mod tables;
+mod times;
+mod trim;
 mod txn;
+mod unsent;
 mod watch;
 mod writer;
 
@@ -49,7 +52,6 @@ use krocket_store::{BatchRow, Cleaner, Index, LogReader};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-pub(crate) use ahead::read_ahead;
 pub use append::{Append, Appended, Appending, Committing, Durability, Outcome, Write};
 pub use clock::Clock;
 pub use disk::DiskLimits;
@@ -57,7 +59,9 @@ pub use end_txn::EndTxn;
 pub use error::{AppendError, StorageError};
 pub use partition::{Partition, PartitionId};
 pub use producers::{ProducerView, SequenceError};
-pub use read::{Batches, MAX_DECOMPRESSED, Range, TimedOffset};
+pub(crate) use read::Found;
+pub use read::{Batches, MAX_DECOMPRESSED, Range};
+pub use times::TimedOffset;
 pub use txn::{Aborted, COORDINATOR_EPOCH, Marker, Open};
 pub use watch::Watch;
 
@@ -69,6 +73,8 @@ use producers::{Numbered, Producers};
 use queue::Queue;
 use recent::Ring;
 use sync::Round;
+use trim::LogStart;
+use unsent::Unsent;
 use writer::{Command, Writer};
 
 /// There is one leader and it never changes.
@@ -85,6 +91,8 @@ pub struct LogConfig {
     pub recent_bytes: usize,
     /// Most batches kept in memory, all partitions together.
     pub recent_batches: usize,
+    /// Most bytes read from disk that wait to be sent. What is more the kernel sends from the files.
+    pub unsent_bytes: usize,
     /// producer.id.expiration.ms: how long an idle producer's sequences are remembered.
     pub producer_expiration_ms: i64,
     /// When producers are refused because the disk fills up.
@@ -99,6 +107,7 @@ impl Default for LogConfig {
             store: krocket_store::Options::default(),
             recent_bytes: 32 << 20,
             recent_batches: 64 << 10,
+            unsent_bytes: 64 << 20,
             producer_expiration_ms: 24 * 3600 * 1000,
             disk: DiskLimits::default(),
             clock: Clock::System,
@@ -119,6 +128,7 @@ struct Handle {
 struct Shared {
     index: Index,
     reader: LogReader,
+    unsent: Arc<Unsent>,
     partitions: DashMap<PartitionId, Arc<Partition>>,
     commands: Queue<Command>,
     rounds: Queue<Round>,
@@ -146,6 +156,7 @@ impl Log {
         let shared = Arc::new(Shared {
             index: opened.index,
             reader: opened.reader,
+            unsent: Unsent::new(config.unsent_bytes),
             partitions: DashMap::new(),
             commands: Queue::default(),
             rounds: Queue::default(),
@@ -362,12 +373,6 @@ impl Shared {
         Outcome(outcome)
     }
 
-    fn trim(&self, partition: Arc<Partition>, to: i64, durability: Durability) -> Committing {
-        let (answer, outcome) = oneshot::channel();
-        self.send(Command::Trim { partition, to, durability, answer });
-        Outcome(outcome)
-    }
-
     fn partition(&self, id: PartitionId) -> Result<Arc<Partition>, StorageError> {
         if let Some(partition) = self.partitions.get(&id) {
             return Ok(partition.clone());
@@ -378,8 +383,7 @@ impl Shared {
 
     fn load(&self, id: PartitionId) -> Result<Partition, StorageError> {
         let last = self.index.last_batch(id)?;
-        let start = self.index.get(tables::LOG_STARTS, &id.to_be_bytes())?;
-        let log_start = start.and_then(|value| replay::log_start(&value)).map_or(0, |(start, _)| start);
+        let LogStart { start: log_start, .. } = self.log_start(id)?;
         if log_start == DELETED {
             let partition = Partition::new(id);
             partition.mark_deleted();

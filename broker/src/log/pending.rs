@@ -11,21 +11,12 @@ use super::error::{AppendError, StorageError};
 use super::marks::Marked;
 use super::partition::Partition;
 use super::producers::Producer;
-use super::replay;
+use super::trim::Sweep;
 use super::txn::Open;
+use super::{DELETED, replay};
 
-/// Most rows that one trim deletes while everybody waits.
-const TRIMMED_ROWS: usize = 4096;
-
-/// Where a partition is to begin, and what stays below because it is parked.
-#[derive(Debug)]
-pub(super) struct Trim {
-    pub(super) to: i64,
-    /// Rows that end before this go.
-    pub(super) floor: i64,
-    /// And those inside these offsets, both included.
-    pub(super) gaps: Vec<(i64, i64)>,
-}
+/// Most rows that the deletion of a partition takes with it while everybody waits.
+const DELETED_ROWS: usize = 4096;
 
 /// What compaction does to a batch.
 pub(super) struct Change {
@@ -56,9 +47,15 @@ pub(super) enum Pending {
     },
     Trim {
         partition: Arc<Partition>,
-        trim: Trim,
+        to: i64,
         writes: Vec<Write>,
         durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
+    Sweep {
+        partition: Arc<Partition>,
+        sweep: Sweep,
+        writes: Vec<Write>,
         answer: Answer<(), StorageError>,
     },
     Compact {
@@ -150,12 +147,17 @@ pub(super) fn apply(
             }
             Pending::Commit { writes, .. } => apply_writes(rows, frame.position, writes)?,
             Pending::Snapshot { write, .. } => apply_writes(rows, frame.position, std::slice::from_ref(write))?,
-            Pending::Trim { partition, trim, writes, .. } => {
+            Pending::Trim { partition, to, writes, .. } => {
                 apply_writes(rows, frame.position, writes)?;
-                for (first, last) in &trim.gaps {
+                if *to == DELETED {
+                    delete_some(rows, index, partition.id)?;
+                }
+            }
+            Pending::Sweep { partition, sweep, writes, .. } => {
+                apply_writes(rows, frame.position, writes)?;
+                for (first, last) in sweep.gaps() {
                     rows.drop_batches(partition.id, *first, *last)?;
                 }
-                delete_rows(rows, index, partition.id, trim.floor)?;
             }
             Pending::Compact { partition, changes, writes, .. } => {
                 let mut locations = frame.batches.iter();
@@ -180,12 +182,10 @@ pub(super) fn apply(
     Ok(batch_rows)
 }
 
-/// Deletes rows below `to`, so many at most; the rest are left to the house-keeping.
-fn delete_rows(rows: &mut Rows, index: &Index, partition: u32, to: i64) -> Result<(), IndexError> {
-    match index.batches(partition, 0).nth(TRIMMED_ROWS).transpose()? {
-        Some(row) if row.base_offset < to => rows.delete_batches(partition, row.base_offset),
-        _ => rows.delete_batches(partition, to),
-    }
+/// Deletes rows of a partition, the oldest first, so many at most; the rest are left to the house-keeping.
+fn delete_some(rows: &mut Rows, index: &Index, partition: u32) -> Result<(), IndexError> {
+    let end = index.batches(partition, 0).nth(DELETED_ROWS).transpose()?.map_or(DELETED, |row| row.base_offset);
+    rows.delete_batches(partition, end)
 }
 
 fn apply_writes(rows: &mut Rows, position: store::Position, writes: &[Write]) -> Result<(), IndexError> {
@@ -251,6 +251,7 @@ pub(super) fn fail(pending: Vec<Pending>, error: &StorageError) {
             }
             Pending::Commit { answer, .. }
             | Pending::Trim { answer, .. }
+            | Pending::Sweep { answer, .. }
             | Pending::Compact { answer, .. }
             | Pending::EndTxn { answer, .. } => {
                 drop(answer.send(Err(error.clone())));

@@ -5,6 +5,7 @@ use krocket_store::{BatchRow, BoxError, FrameAt, Op, Position, Rows};
 
 use super::marks::INDEXED;
 use super::tables;
+use super::trim::LogStart;
 
 /// Applies one frame.
 pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), BoxError> {
@@ -18,7 +19,7 @@ pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), 
             Op::Put { table, key, value } => {
                 rows.put(at.position, table, key, value)?;
                 if table == tables::LOG_STARTS
-                    && let (Ok(id), Some((_, floor))) = (key.try_into(), log_start(value))
+                    && let (Ok(id), Some(LogStart { floor, .. })) = (key.try_into(), LogStart::decode(value))
                 {
                     rows.delete_batches(u32::from_be_bytes(id), floor)?;
                 }
@@ -30,13 +31,6 @@ pub(super) fn apply(at: FrameAt, ops: &[Op<'_>], rows: &mut Rows) -> Result<(), 
         }
     }
     Ok(())
-}
-
-/// Where a partition begins, and the offset below which no batch is left; parked ones may be between the two.
-pub(super) fn log_start(value: &[u8]) -> Option<(i64, i64)> {
-    let (start, rest) = value.split_first_chunk()?;
-    let start = i64::from_be_bytes(*start);
-    Some((start, rest.first_chunk().map_or(start, |floor| i64::from_be_bytes(*floor))))
 }
 
 /// A batch that is to be indexed waits in [`WORK`] until somebody did. In a rebuild a compacted batch may be all that is

@@ -71,6 +71,39 @@ async fn what_is_appended_is_read_from_memory_and_from_disk_alike() {
     assert!(log.read(&partition, Range { at_least_one: false, ..small }).expect("readable").chunks.is_empty());
 }
 
+/// What a client is slow to take is memory, which is not for the taking: what is beyond a bound stays in the files.
+#[tokio::test]
+async fn what_is_read_and_not_sent_is_bounded() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = Log::open(dir.path(), LogConfig { unsent_bytes: 80_000, ..LogConfig::default() }).expect("opens");
+    let partition = log.partition(1).expect("a partition");
+    let (large, small) = ("l".repeat(20_000), "s".repeat(1_000));
+    for value in [&large, &small, &small, &large, &small, &large, &small] {
+        let mut builder = BatchBuilder::new(0, 1000);
+        builder.push(0, 1000, None, Some(value.as_bytes()), &[]);
+        append(&log, &partition, finish(builder), Durability::Written).await.expect("appended");
+    }
+    let read = || log.read(&partition, range(0, &partition)).expect("readable").chunks;
+    let kinds = |chunks: &[Chunk]| -> String {
+        chunks.iter().map(|chunk| if matches!(chunk, Chunk::File(_)) { 'f' } else { 'm' }).collect()
+    };
+    let written = bytes(&log.read_recent(&partition, range(0, &partition)).expect("in memory").chunks);
+    // The batches lie next to each other, and are read with one call.
+    let first = read();
+    assert_eq!(kinds(&first), "mmmmmmm");
+    // Large ones were checked by now: the kernel sends them.
+    let second = read();
+    assert_eq!(kinds(&second), "fmmfmfm");
+    let others: Vec<Vec<Chunk>> =
+        std::iter::from_fn(|| Some(read())).take_while(|more| kinds(more).contains('m')).collect();
+    assert_eq!(kinds(&read()), "fffffff", "there is no room");
+    for chunks in [&first, &second] {
+        assert_eq!(bytes(chunks), written);
+    }
+    drop((first, others));
+    assert_eq!(kinds(&read()), "fmmfmfm", "there is room again");
+}
+
 #[tokio::test]
 async fn a_log_that_was_dropped_without_a_flush_comes_back_whole() {
     let dir = tempfile::tempdir().expect("tempdir");

@@ -18,10 +18,11 @@ use super::error::{AppendError, StorageError};
 use super::marks::{HIDDEN_ALL, INDEXED, Marked};
 use super::metrics::METRICS;
 use super::partition::{Ends, Partition, State, Tracked};
-use super::pending::{self, Change, Pending, Placed, Seed, Trim, Undo};
+use super::pending::{self, Change, Pending, Placed, Seed, Undo};
 use super::producers::{Numbered, Sequence};
 use super::recent::{Cached, Ring};
 use super::sync::{Round, Waiting};
+use super::trim::Sweep;
 use super::txn::first_unstable;
 use super::{DELETED, Shared, tables};
 
@@ -42,6 +43,12 @@ pub(super) enum Command {
         partition: Arc<Partition>,
         to: i64,
         durability: Durability,
+        answer: Answer<(), StorageError>,
+    },
+    /// Deletes batches below the log start.
+    Sweep {
+        partition: Arc<Partition>,
+        sweep: Sweep,
         answer: Answer<(), StorageError>,
     },
     Compact {
@@ -84,7 +91,7 @@ impl Writer {
             for command in commands.drain(..) {
                 // These read the index, which has to be complete, and nothing may refer to what they remove.
                 let alone = match &command {
-                    Command::Trim { .. } | Command::Compact { .. } => true,
+                    Command::Trim { .. } | Command::Sweep { .. } | Command::Compact { .. } => true,
                     Command::EndTxn(end, _) => !end.marker.commit,
                     _ => false,
                 };
@@ -112,16 +119,19 @@ impl Writer {
                 Ok(_) => group.pending.push(Pending::Commit { writes, durability, answer }),
                 Err(error) => drop(answer.send(Err(error))),
             },
+            // A start would bring a deleted partition back.
+            Command::Trim { partition, to, answer, .. } if to != DELETED && partition.is_deleted() => {
+                drop(answer.send(Ok(())));
+            }
             Command::Trim { partition, to, durability, answer } => {
                 // Starts only move forward, also when trims overtake one another.
                 let to = if to == DELETED { to } else { to.clamp(partition.log_start(), partition.log_end()) };
                 match self.prepare_trim(&partition, to, group) {
-                    Ok((trim, writes)) => {
-                        group.pending.push(Pending::Trim { partition, trim, writes, durability, answer })
-                    }
+                    Ok(writes) => group.pending.push(Pending::Trim { partition, to, writes, durability, answer }),
                     Err(error) => drop(answer.send(Err(error))),
                 }
             }
+            Command::Sweep { partition, sweep, answer } => self.prepare_sweep(partition, sweep, answer, group),
             Command::Compact { partition, mut changes, answer } => {
                 match self.prepare_compact(&partition, &mut changes, group) {
                     Ok(writes) => group.pending.push(Pending::Compact { partition, changes, writes, answer }),
@@ -226,46 +236,6 @@ impl Writer {
         Ok(())
     }
 
-    fn prepare_trim(
-        &mut self,
-        partition: &Arc<Partition>,
-        to: i64,
-        group: &mut Group,
-    ) -> Result<(Trim, Vec<Write>), StorageError> {
-        let trim = if to == DELETED {
-            Trim { to, floor: to, gaps: Vec::new() }
-        } else {
-            self.shared.trim_around(partition.id, to)?
-        };
-        let key = partition.id.to_be_bytes().to_vec();
-        let mut value = to.to_be_bytes().to_vec();
-        if trim.floor != to {
-            value.extend_from_slice(&trim.floor.to_be_bytes());
-        }
-        let start = Write::Put { table: tables::LOG_STARTS, key: key.clone(), value };
-        let writes = if to == DELETED {
-            vec![
-                start,
-                Write::Delete { table: tables::PRODUCERS, key: key.clone() },
-                Write::Delete { table: tables::COMPACTIONS, key },
-            ]
-        } else {
-            // The batches that go are what the producers' state would be rebuilt from.
-            let snapshot = self.snapshot(partition)?;
-            snapshot.into_iter().chain([start]).collect()
-        };
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let mut builder = FrameBuilder::new();
-        add_writes(&mut builder, &writes);
-        for (first, last) in &trim.gaps {
-            builder.drop_batches(partition.id, *first, *last);
-        }
-        self.add_frame(builder, group)?;
-        Ok((trim, writes))
-    }
-
     fn prepare_compact(
         &mut self,
         partition: &Arc<Partition>,
@@ -318,7 +288,7 @@ impl Writer {
     }
 
     /// A partition's producers as of its log end; `None` when there are none.
-    fn snapshot(&self, partition: &Partition) -> Result<Option<Write>, StorageError> {
+    pub(super) fn snapshot(&self, partition: &Partition) -> Result<Option<Write>, StorageError> {
         let mut state = partition.state.lock();
         let tracked = self.tracked(partition, &mut state)?;
         if tracked.producers.is_empty() {
@@ -423,7 +393,7 @@ impl Writer {
                     round.settle(durability, Waiting::Append(answer, appended));
                 }
                 Pending::Commit { durability, answer, .. } => round.settle(durability, Waiting::Commit(answer)),
-                Pending::Trim { partition, trim: Trim { to, .. }, durability, answer, .. } => {
+                Pending::Trim { partition, to, durability, answer, .. } => {
                     if to == DELETED {
                         partition.mark_deleted();
                         partition.recent.lock().clear();
@@ -435,6 +405,7 @@ impl Writer {
                     }
                     round.settle(durability, Waiting::Commit(answer));
                 }
+                Pending::Sweep { answer, .. } => round.settle(Durability::Written, Waiting::Commit(answer)),
                 Pending::Compact { partition, answer, .. } => {
                     partition.recent.lock().clear();
                     round.settle(Durability::Written, Waiting::Commit(answer));

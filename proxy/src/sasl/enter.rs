@@ -42,9 +42,9 @@ pub(crate) async fn enter(
                 answered.map(|answered| answered.frame)
             };
             match answer {
-                Ok(frame) => writer.push(frame.unwrap_or_default())?,
+                Ok(frame) => writer.push(frame.unwrap_or_default()),
                 Err(CallError::Refused { answer, reason }) => {
-                    writer.push(answer)?;
+                    writer.push(answer);
                     writer.flush().await?;
                     return Err(CallError::Refused { answer: Vec::new(), reason }.into());
                 }
