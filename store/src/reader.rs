@@ -112,7 +112,7 @@ impl LogReader {
     }
 
     /// As [`check`](Self::check), and remembers that a large one is sound.
-    pub fn check_once(&self, row: &BatchRow, bytes: &[u8]) -> Result<(), ReadError> {
+    pub fn check_and_remember(&self, row: &BatchRow, bytes: &[u8]) -> Result<(), ReadError> {
         self.check(row, bytes)?;
         self.remember(row);
         Ok(())

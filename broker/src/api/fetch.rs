@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
 use krocket_protocol::ErrorCode;
-use krocket_protocol::chunk::Chunk;
 use krocket_protocol::fetch::{FetchPartition, FetchResponse};
 use krocket_stack::trace::traced;
 use krocket_stack::{Body, Error, Request, Response};
@@ -13,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Broker;
 use crate::fetch_session::{Asked, Context, TopicKey};
-use crate::log::{Batches, Found, LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
+use crate::log::{Found, LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
@@ -106,9 +105,8 @@ impl Target {
         Ok(partition)
     }
 
-    fn failed(&self, error: &StorageError) -> ErrorCode {
-        let partition = self.partition.as_ref().map_or(0, |partition| partition.id);
-        tracing::error!(%error, partition, offset = self.offset, "cannot read the log");
+    fn failed(&self, partition: &Partition, error: &StorageError) -> ErrorCode {
+        tracing::error!(%error, partition = partition.id, offset = self.offset, "cannot read the log");
         error.code()
     }
 
@@ -141,18 +139,19 @@ enum Source {
     Disk,
 }
 
-/// Records of a partition.
-enum Where {
-    Memory(Batches),
-    Disk(Found),
+/// A partition's part of the response, whose records may have yet to be read.
+struct Reading<'a> {
+    partition: &'a Partition,
+    result: FetchPartition,
+    /// Where the records end that it has.
+    end: i64,
+    on_disk: Option<Found>,
 }
 
-impl Where {
+impl Reading<'_> {
+    /// Bytes of its records.
     fn len(&self) -> usize {
-        match self {
-            Where::Memory(read) => read.chunks.iter().map(Chunk::len).sum(),
-            Where::Disk(found) => found.len(),
-        }
+        self.result.records_len() + self.on_disk.as_ref().map_or(0, Found::len)
     }
 }
 
@@ -192,25 +191,22 @@ impl Reader {
     fn read_from(&self, source: Source) -> Option<Vec<FetchPartition>> {
         let mut left = self.max_bytes;
         let mut at_least_one = true;
-        let mut found = Vec::with_capacity(self.targets.len());
+        let mut readings = Vec::with_capacity(self.targets.len());
         for target in self.targets.iter() {
-            let one = self.find(target, source, left, at_least_one)?;
-            let len = one.as_ref().map_or(0, |(_, records)| records.len());
+            let reading = self.find(target, source, left, at_least_one)?;
+            let len = reading.as_ref().map_or(0, Reading::len);
             left = left.saturating_sub(len);
             at_least_one &= len == 0;
-            found.push(one);
+            readings.push(reading);
         }
-        let on_disk = found.iter().flatten().filter_map(|(_, records)| match records {
-            Where::Disk(found) => Some(found),
-            Where::Memory(_) => None,
-        });
         if source == Source::Disk {
+            let on_disk = readings.iter().flatten().filter_map(|reading| reading.on_disk.as_ref());
             self.log.read_ahead(on_disk.flat_map(Found::locations));
         }
-        let mut results = Vec::with_capacity(found.len());
-        for (target, one) in self.targets.iter().zip(found) {
-            let result = match one {
-                Ok((result, records)) => self.take(target, source, result, records)?,
+        let mut results = Vec::with_capacity(readings.len());
+        for (target, reading) in self.targets.iter().zip(readings) {
+            let result = match reading {
+                Ok(reading) => self.take(target, source, reading)?,
                 Err(code) => Err(code),
             };
             results.push(result.unwrap_or_else(|code| FetchPartition::error(target.index, code.code())));
@@ -218,13 +214,13 @@ impl Reader {
         Some(results)
     }
 
-    fn find(
+    fn find<'a>(
         &self,
-        target: &Target,
+        target: &'a Target,
         source: Source,
         left: usize,
         at_least_one: bool,
-    ) -> Option<Result<(FetchPartition, Where), ErrorCode>> {
+    ) -> Option<Result<Reading<'a>, ErrorCode>> {
         let partition = match target.check(self.by_id) {
             Ok(partition) => partition,
             Err(code) => return Some(Err(code)),
@@ -238,10 +234,11 @@ impl Reader {
             aborted: self.read_committed.then(Vec::new),
             ..FetchPartition::error(target.index, 0)
         };
-        if result.diverging_epoch.is_some() {
-            return Some(Ok((result, Where::Memory(Batches::default()))));
+        let mut reading = Reading { partition, result, end: target.offset, on_disk: None };
+        if reading.result.diverging_epoch.is_some() {
+            return Some(Ok(reading));
         }
-        if !(result.log_start_offset..=partition.log_end()).contains(&target.offset) {
+        if !(reading.result.log_start_offset..=partition.log_end()).contains(&target.offset) {
             return Some(Err(ErrorCode::OffsetOutOfRange));
         }
         let range = Range {
@@ -250,40 +247,34 @@ impl Reader {
             max_bytes: left.min(target.max_bytes),
             at_least_one,
         };
-        let records = match (self.log.read_recent(partition, range), source) {
-            (Some(read), _) => Ok(Where::Memory(read)),
+        match (self.log.read_recent(partition, range), source) {
+            (Some(read), _) => (reading.result.records, reading.end) = (read.chunks, read.end),
             (None, Source::Memory) => return None,
-            (None, Source::Disk) => self.log.find(partition, range).map(Where::Disk),
-        };
-        Some(records.map(|records| (result, records)).map_err(|error| target.failed(&error)))
+            (None, Source::Disk) => match self.log.find(partition, range) {
+                Ok(found) => reading.on_disk = Some(found),
+                Err(error) => return Some(Err(target.failed(partition, &error))),
+            },
+        }
+        Some(Ok(reading))
     }
 
-    fn take(
-        &self,
-        target: &Target,
-        source: Source,
-        mut result: FetchPartition,
-        records: Where,
-    ) -> Option<Result<FetchPartition, ErrorCode>> {
-        let Ok(partition) = &target.partition else { return Some(Ok(result)) };
-        let read = match records {
-            Where::Memory(read) => Ok(read),
-            Where::Disk(found) => self.log.take(partition, found),
-        };
-        let read = match read {
-            Ok(read) => read,
-            Err(error) => return Some(Err(target.failed(&error))),
-        };
-        result.records = read.chunks;
+    fn take(&self, target: &Target, source: Source, reading: Reading<'_>) -> Option<Result<FetchPartition, ErrorCode>> {
+        let Reading { partition, mut result, mut end, on_disk } = reading;
+        if let Some(found) = on_disk {
+            match self.log.take(partition, found) {
+                Ok(read) => (result.records, end) = (read.chunks, read.end),
+                Err(error) => return Some(Err(target.failed(partition, &error))),
+            }
+        }
         if self.read_committed && result.diverging_epoch.is_none() && partition.has_aborts_from(target.offset) {
             if source == Source::Memory {
                 return None;
             }
-            match self.log.aborted(partition, target.offset, read.end) {
+            match self.log.aborted(partition, target.offset, end) {
                 Ok(aborted) => {
                     result.aborted = Some(aborted.iter().map(|one| (one.producer_id, one.first_offset)).collect());
                 }
-                Err(error) => return Some(Err(target.failed(&error))),
+                Err(error) => return Some(Err(target.failed(partition, &error))),
             }
         }
         Some(Ok(result))

@@ -19,6 +19,16 @@ fn open(dir: &Path) -> Log {
     Log::open(dir, LogConfig { clock: Clock::manual(NOW), ..LogConfig::default() }).expect("opens")
 }
 
+/// The log and its partition again, with an index made anew.
+fn rebuilt(dir: &Path, log: Log, partition: Arc<Partition>) -> (Log, Arc<Partition>) {
+    log.close().expect("closes");
+    drop((log, partition));
+    std::fs::remove_dir_all(dir.join("index")).expect("the index can be lost");
+    let log = open(dir);
+    let partition = log.partition(1).expect("a partition");
+    (log, partition)
+}
+
 async fn append(log: &Log, partition: &Arc<Partition>, count: i64, codec: Codec, notes: Notes) -> i64 {
     let mut builder = BatchBuilder::new(0, 1000).codec(codec);
     (0..count).for_each(|n| builder.push(n, 1000 + n, Some(b"k"), Some(b"value"), &[]));
@@ -208,11 +218,7 @@ async fn compaction_looks_at_what_is_visible_and_keeps_what_is_parked() {
     let kept = vec![(0, vec![1]), (5, vec![5]), (6, vec![6]), (7, vec![7]), (8, vec![8])];
     assert_eq!(stored(&log, &partition), kept);
     assert_eq!(from_disk(&log, &partition, 0), [6, 8]);
-    log.close().expect("closes");
-    drop((log, partition));
-    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
-    let log = open(dir.path());
-    let partition = log.partition(1).expect("a partition");
+    let (log, partition) = rebuilt(dir.path(), log, partition);
     assert_eq!(stored(&log, &partition), kept, "rebuilt from the log");
     assert_eq!(from_disk(&log, &partition, 0), [6, 8]);
     let mut work: Vec<_> = log.index().scan_derived(WORK, b"").map(|row| row.expect("a row").0[8..].to_vec()).collect();
@@ -286,11 +292,7 @@ async fn what_is_parked_stays_until_it_is_delivered() {
     log.commit(vec![Write::Delete { table: PARKED, key: parked(3) }], Durability::Written).await.expect("written");
     house(&log, &partition).await;
     assert_eq!(stored(&log, &partition), [1, 5]);
-    log.close().expect("closes");
-    drop((log, partition));
-    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
-    let log = open(dir.path());
-    let partition = log.partition(1).expect("a partition");
+    let (log, partition) = rebuilt(dir.path(), log, partition);
     assert_eq!((partition.log_start(), stored(&log, &partition)), (7, vec![1, 5]), "rebuilt from the log");
     log.commit(vec![Write::Delete { table: PARKED, key: parked(1) }], Durability::Written).await.expect("written");
     log.commit(vec![Write::Delete { table: PARKED, key: parked(5) }], Durability::Written).await.expect("written");
@@ -335,11 +337,7 @@ async fn later_trims_go_round_what_is_parked_too() {
         assert_eq!((partition.log_start(), stored(&log, &partition)), (to, left));
     }
     let expected = stored(&log, &partition);
-    log.close().expect("closes");
-    drop((log, partition));
-    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
-    let log = open(dir.path());
-    let partition = log.partition(1).expect("a partition");
+    let (log, partition) = rebuilt(dir.path(), log, partition);
     assert_eq!((partition.log_start(), stored(&log, &partition)), (21, expected), "rebuilt from the log");
     for offset in [1, 7, 13, 19] {
         log.commit(vec![Write::Delete { table: PARKED, key: parked(offset) }], Durability::Written)
@@ -368,11 +366,7 @@ async fn a_long_sweep_goes_round_what_is_parked() {
     let expected: Vec<i64> = (0..2000).filter(|n| *n >= 1900 || waits(*n)).collect();
     assert_eq!(stored(&log, &partition), expected);
     assert_eq!(log.0.log_start(1).expect("readable"), LogStart { start: 1900, floor: 700 });
-    log.close().expect("closes");
-    drop((log, partition));
-    std::fs::remove_dir_all(dir.path().join("index")).expect("the index can be lost");
-    let log = open(dir.path());
-    let partition = log.partition(1).expect("a partition");
+    let (log, partition) = rebuilt(dir.path(), log, partition);
     assert_eq!((partition.log_start(), stored(&log, &partition)), (1900, expected), "rebuilt from the log");
     for n in (0..2000).filter(|n| waits(*n)) {
         log.commit(vec![Write::Delete { table: PARKED, key: parked(n) }], Durability::Written).await.expect("written");

@@ -333,33 +333,36 @@ impl Shared {
         Ok(out)
     }
 
-    /// Adds batches: as slices of their files those that are very long or that there is no memory for. False at one that is
-    /// damaged, which is an error where it would be the first.
+    /// Adds batches: as slices of their files those that are very long, known to be sound or that there is no memory for. False at
+    /// one that is damaged, which is an error where it would be the first.
     fn chunks(&self, rows: &[BatchRow], out: &mut Batches) -> Result<bool, Attempt> {
+        let mut add = |row: &BatchRow, chunk: Result<Chunk, ReadError>| match chunk {
+            Ok(chunk) => {
+                out.chunks.push(chunk);
+                out.end = row.last_offset + 1;
+                Ok(true)
+            }
+            Err(ReadError::Damaged { .. }) if !out.chunks.is_empty() => Ok(false),
+            Err(error) => Err(error),
+        };
         let mut rest = rows;
-        while let [first, others @ ..] = rest {
-            let mut add = |row: &BatchRow, chunk: Result<Chunk, ReadError>| match chunk {
-                Ok(chunk) => {
-                    out.chunks.push(chunk);
-                    out.end = row.last_offset + 1;
-                    Ok(true)
+        while !rest.is_empty() {
+            let near = near(rest, |row| self.reader.is_known(row));
+            let (run, others) = rest.split_at(near.max(1));
+            rest = others;
+            let memory = if near > 0 { self.unsent.reserve(span_len(run)) } else { None };
+            let Some(memory) = memory else {
+                for row in run {
+                    if !add(row, self.reader.sound(row).map(Chunk::File))? {
+                        return Ok(false);
+                    }
                 }
-                Err(ReadError::Damaged { .. }) if !out.chunks.is_empty() => Ok(false),
-                Err(error) => Err(error),
-            };
-            let (run, after) = rest.split_at(run(rest, |row| self.reader.is_known(row)));
-            let Some(memory) = self.unsent.reserve(span_len(run)).filter(|_| !run.is_empty()) else {
-                if !add(first, self.reader.sound(first).map(Chunk::File))? {
-                    return Ok(false);
-                }
-                rest = others;
                 continue;
             };
-            rest = after;
             // One for all: their bytes are one buffer.
             let memory = Arc::new(memory);
             for (row, bytes) in run.iter().zip(self.span(run)?) {
-                let checked = self.reader.check_once(row, &bytes);
+                let checked = self.reader.check_and_remember(row, &bytes);
                 if !add(row, checked.map(|()| Chunk::Bytes(memory.clone().with(bytes))))? {
                     return Ok(false);
                 }
@@ -372,8 +375,7 @@ impl Shared {
     fn span(&self, rows: &[BatchRow]) -> Result<Vec<Bytes>, ReadError> {
         let Some(first) = rows.first().map(|row| row.location) else { return Ok(Vec::new()) };
         let start = u64::from(first.offset);
-        let end = rows.last().map_or(start, |row| u64::from(row.location.offset) + u64::from(row.location.len));
-        let span = FileSlice { offset: start, len: (end - start) as usize, ..self.reader.slice(first)? };
+        let span = FileSlice { len: span_len(rows), ..self.reader.slice(first)? };
         let bytes = match span.read() {
             // Shorter than the index says: batch by batch it is seen which of them are there.
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -396,7 +398,7 @@ impl Shared {
     fn stored(&self, rows: &[BatchRow], found: &mut Vec<StoredBatch>) -> Result<(), Attempt> {
         let mut rest = rows;
         while !rest.is_empty() {
-            let (run, others) = rest.split_at(run(rest, |_| false).max(1));
+            let (run, others) = rest.split_at(near(rest, |_| false).max(1));
             rest = others;
             for (row, batch) in run.iter().zip(self.span(run)?) {
                 if let Err(damage) = self.reader.check(row, &batch) {
@@ -446,7 +448,7 @@ pub(super) fn unreadable(error: &RecordsError) -> Attempt {
 
 /// How many batches at the beginning of these rows are read with one call; none when the first is left to the kernel, as all that
 /// were checked before are.
-fn run(rows: &[BatchRow], is_known: impl Fn(&BatchRow) -> bool) -> usize {
+fn near(rows: &[BatchRow], is_known: impl Fn(&BatchRow) -> bool) -> usize {
     let read = |row: &BatchRow| row.location.len as usize <= READ && !is_known(row);
     let Some(first) = rows.first().filter(|row| read(row)).map(|row| row.location) else {
         return 0;

@@ -1,11 +1,12 @@
 //! Offsets by time.
 
+use krocket_store::BatchRow;
+
 use super::error::StorageError;
 use super::marks::{HIDDEN_ALL, Visible};
 use super::partition::Partition;
 use super::read::{Attempt, unreadable};
 use super::{Log, Shared};
-use krocket_store::BatchRow;
 
 /// An offset found by time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,8 @@ mod model;
 mod simple;
 mod speed;
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use krocket_protocol::records::batch;
@@ -102,26 +103,37 @@ pub(super) fn patched(bytes: &Bytes, base_offset: i64) -> Vec<u8> {
 
 /// The data folder as a killed process leaves it: a clean close would flush the index.
 pub(super) fn killed(dir: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(to)?;
-        for entry in std::fs::read_dir(from)? {
-            let entry = entry?;
-            let to = to.join(entry.file_name());
-            if entry.file_type()?.is_dir() {
-                copy(&entry.path(), &to)?;
-            } else {
-                std::fs::copy(entry.path(), to)?;
-            }
+    // RocksDB writes and removes files of its own meanwhile; a kill leaves those of one moment.
+    let attempt = || -> std::io::Result<Option<tempfile::TempDir>> {
+        let (image, files) = (tempdir(), files(dir)?);
+        for file in files.keys() {
+            let to = image.path().join(file);
+            std::fs::create_dir_all(to.parent().expect("within the image"))?;
+            std::fs::copy(dir.join(file), to)?;
         }
-        Ok(())
-    }
+        Ok((self::files(dir)? == files).then_some(image))
+    };
     loop {
-        let image = tempdir();
-        match copy(dir, image.path()) {
-            Ok(()) => return image,
-            // RocksDB removed a file of its own meanwhile.
+        match attempt() {
+            Ok(Some(image)) => return image,
+            Ok(None) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => panic!("copy: {error}"),
         }
     }
+}
+
+/// Files in a folder and those within it, by their path in it, with their lengths.
+fn files(dir: &Path) -> std::io::Result<BTreeMap<PathBuf, u64>> {
+    let mut files = BTreeMap::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = PathBuf::from(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            files.extend(self::files(&entry.path())?.into_iter().map(|(file, len)| (name.join(file), len)));
+        } else {
+            files.insert(name, entry.metadata()?.len());
+        }
+    }
+    Ok(files)
 }
