@@ -12,12 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::Broker;
 use crate::fetch_session::{Asked, Context, TopicKey};
-use crate::log::{Found, LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
+use crate::log::{Batches, Found, LEADER_EPOCH, Log, Partition, Range, StorageError, Watch};
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION: i16 = 13;
 /// Most bytes of records in a response (Kafka's broker config fetch.max.bytes).
 const MAX_BYTES: usize = 55 << 20;
+/// Who is given so much of a partition, and could be given more, will ask for more.
+const BULK: usize = 64 << 10;
 
 /// Answers once there are `min_bytes`, something has to be said, or `max_wait_ms` are over.
 pub(crate) async fn handle(broker: &Broker, request: Request) -> Result<Response, Error> {
@@ -141,17 +143,29 @@ enum Source {
 
 /// A partition's part of the response, whose records may have yet to be read.
 struct Reading<'a> {
-    partition: &'a Partition,
+    partition: &'a Arc<Partition>,
     result: FetchPartition,
-    /// Where the records end that it has.
+    /// Where its records end.
     end: i64,
     on_disk: Option<Found>,
+    /// What of the partition may be read, when it does not lie in memory.
+    range: Option<Range>,
 }
 
 impl Reading<'_> {
     /// Bytes of its records.
     fn len(&self) -> usize {
         self.result.records_len() + self.on_disk.as_ref().map_or(0, Found::len)
+    }
+
+    fn fill(&mut self, read: Batches) {
+        (self.result.records, self.end) = (read.chunks, read.end);
+    }
+
+    /// What its reader will ask for next.
+    fn next(&self) -> Option<(Arc<Partition>, Range)> {
+        let range = self.range.filter(|range| self.len() >= BULK && self.end < range.up_to)?;
+        Some((self.partition.clone(), Range { offset: self.end, ..range }))
     }
 }
 
@@ -200,18 +214,37 @@ impl Reader {
             readings.push(reading);
         }
         if source == Source::Disk {
-            let on_disk = readings.iter().flatten().filter_map(|reading| reading.on_disk.as_ref());
-            self.log.read_ahead(on_disk.flat_map(Found::locations));
+            self.read_disk(&mut readings);
         }
         let mut results = Vec::with_capacity(readings.len());
         for (target, reading) in self.targets.iter().zip(readings) {
             let result = match reading {
-                Ok(reading) => self.take(target, source, reading)?,
+                Ok(reading) => self.finish(target, source, reading)?,
                 Err(code) => Err(code),
             };
             results.push(result.unwrap_or_else(|code| FetchPartition::error(target.index, code.code())));
         }
         Some(results)
+    }
+
+    /// Reads what does not lie in memory, and has what will be asked for next read meanwhile.
+    fn read_disk(&self, readings: &mut [Result<Reading<'_>, ErrorCode>]) {
+        let next = self.log.prepare(readings.iter().flatten().filter_map(Reading::next));
+        let on_disk = self.targets.iter().zip(readings).filter_map(|(target, reading)| {
+            let found = reading.as_mut().ok()?.on_disk.take()?;
+            Some(((target, reading), found))
+        });
+        let (waiting, found): (Vec<_>, Vec<_>) = on_disk.unzip();
+        for ((target, reading), read) in waiting.into_iter().zip(self.log.take(found)) {
+            match (&mut *reading, read) {
+                (Ok(reading), Ok(read)) => reading.fill(read),
+                (Ok(at), Err(error)) => *reading = Err(target.failed(at.partition, &error)),
+                (Err(_), _) => {}
+            }
+        }
+        if let Some(next) = next {
+            tokio::task::spawn_blocking(move || next.read());
+        }
     }
 
     fn find<'a>(
@@ -234,7 +267,7 @@ impl Reader {
             aborted: self.read_committed.then(Vec::new),
             ..FetchPartition::error(target.index, 0)
         };
-        let mut reading = Reading { partition, result, end: target.offset, on_disk: None };
+        let mut reading = Reading { partition, result, end: target.offset, on_disk: None, range: None };
         if reading.result.diverging_epoch.is_some() {
             return Some(Ok(reading));
         }
@@ -247,25 +280,33 @@ impl Reader {
             max_bytes: left.min(target.max_bytes),
             at_least_one,
         };
-        match (self.log.read_recent(partition, range), source) {
-            (Some(read), _) => (reading.result.records, reading.end) = (read.chunks, read.end),
-            (None, Source::Memory) => return None,
-            (None, Source::Disk) => match self.log.find(partition, range) {
-                Ok(found) => reading.on_disk = Some(found),
-                Err(error) => return Some(Err(target.failed(partition, &error))),
-            },
+        if let Some(read) = self.log.read_recent(partition, range) {
+            reading.fill(read);
+            return Some(Ok(reading));
+        }
+        if source == Source::Memory {
+            return None;
+        }
+        reading.range = Some(Range { max_bytes: target.max_bytes, ..range });
+        if let Some(read) = self.log.prepared(partition, range) {
+            reading.fill(read);
+            return Some(Ok(reading));
+        }
+        match self.log.find(partition, range) {
+            Ok(found) => (reading.end, reading.on_disk) = (found.end(), Some(found)),
+            Err(error) => return Some(Err(target.failed(partition, &error))),
         }
         Some(Ok(reading))
     }
 
-    fn take(&self, target: &Target, source: Source, reading: Reading<'_>) -> Option<Result<FetchPartition, ErrorCode>> {
-        let Reading { partition, mut result, mut end, on_disk } = reading;
-        if let Some(found) = on_disk {
-            match self.log.take(partition, found) {
-                Ok(read) => (result.records, end) = (read.chunks, read.end),
-                Err(error) => return Some(Err(target.failed(partition, &error))),
-            }
-        }
+    /// With what readers of committed records have to know.
+    fn finish(
+        &self,
+        target: &Target,
+        source: Source,
+        reading: Reading<'_>,
+    ) -> Option<Result<FetchPartition, ErrorCode>> {
+        let Reading { partition, mut result, end, .. } = reading;
         if self.read_committed && result.diverging_epoch.is_none() && partition.has_aborts_from(target.offset) {
             if source == Source::Memory {
                 return None;

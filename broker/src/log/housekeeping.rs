@@ -128,6 +128,7 @@ pub(super) fn run(shared: &Arc<Shared>, longest: Duration, jobs: &dyn Fn() -> Op
 impl Shared {
     /// One round.
     pub(super) fn keep_house(&self, jobs: &[Job]) -> Result<(), StorageError> {
+        self.prepared.expire();
         for (partition, config) in jobs {
             if self.stopping.is_set() {
                 return Ok(());

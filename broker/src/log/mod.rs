@@ -10,16 +10,19 @@ mod compaction;
 mod disk;
 mod end_txn;
 mod error;
+mod found;
 mod housekeeping;
 mod marks;
 mod metrics;
 mod partition;
 mod pending;
+mod prepared;
 mod producers;
 mod queue;
 mod read;
 mod recent;
 mod replay;
+mod span;
 mod sync;
 pub mod tables;
 mod times;
@@ -57,9 +60,9 @@ pub use clock::Clock;
 pub use disk::DiskLimits;
 pub use end_txn::EndTxn;
 pub use error::{AppendError, StorageError};
+pub(crate) use found::Found;
 pub use partition::{Partition, PartitionId};
 pub use producers::{ProducerView, SequenceError};
-pub(crate) use read::Found;
 pub use read::{Batches, MAX_DECOMPRESSED, Range};
 pub use times::TimedOffset;
 pub use txn::{Aborted, COORDINATOR_EPOCH, Marker, Open};
@@ -69,6 +72,7 @@ pub use housekeeping::Job;
 use housekeeping::Stopping;
 use marks::Visible;
 use partition::{Extent, Tracked};
+use prepared::Prepared;
 use producers::{Numbered, Producers};
 use queue::Queue;
 use recent::Ring;
@@ -129,6 +133,7 @@ struct Shared {
     index: Index,
     reader: LogReader,
     unsent: Arc<Unsent>,
+    prepared: Prepared,
     partitions: DashMap<PartitionId, Arc<Partition>>,
     commands: Queue<Command>,
     rounds: Queue<Round>,
@@ -157,6 +162,7 @@ impl Log {
             index: opened.index,
             reader: opened.reader,
             unsent: Unsent::new(config.unsent_bytes),
+            prepared: Prepared::default(),
             partitions: DashMap::new(),
             commands: Queue::default(),
             rounds: Queue::default(),

@@ -1,31 +1,21 @@
 //! Reading: batches by offset, offsets by time.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
 use krocket_protocol::chunk::{Chunk, FileSlice};
 use krocket_protocol::records::{BatchHeader, Records, RecordsError};
 use krocket_stack::ledger::StoredBatch;
-use krocket_store::{BatchRow, Location, REPLACEMENT, ReadError};
+use krocket_store::{BatchRow, REPLACEMENT, ReadError};
 
 use super::error::StorageError;
-use super::marks::{Visible, without_hidden};
+use super::marks::Visible;
 use super::metrics::METRICS;
-use super::partition::{Partition, PartitionId};
+use super::partition::Partition;
+use super::span::near;
 use super::{Log, Shared};
 
 /// Most bytes that a batch's records may decompress to: checked when it is produced, so that it can be read here.
 pub const MAX_DECOMPRESSED: usize = 128 << 20;
-/// Longer batches are left to the kernel to send. Others are read to be checked, several at a time where they are near each other,
-/// and sent from there the first time. Measured with 16 KB batches of six interleaved partitions on loopback: read, check and
-/// sendfile take 0.8 to 1.1 s of CPU per GB, read, check and writev 0.45 to 0.54.
-const READ: usize = 256 << 10;
-/// Most bytes between two batches that are read along with them rather than skipped with another call.
-const GAP: u64 = 8 << 10;
 /// Rows of the index that are stepped over on the way to one that is wanted.
 const NEAR: usize = 8;
-/// Most bytes read with one call.
-const SPAN: u64 = READ as u64;
 /// How often to look again when the cleaner moved what a row pointed to.
 const RETRIES: usize = 10;
 
@@ -74,33 +64,10 @@ pub struct Batches {
     pub end: i64,
 }
 
-/// Batches of a partition that are to be read.
-#[derive(Debug)]
-pub(crate) struct Found {
-    range: Range,
-    pieces: Vec<Piece>,
-    len: usize,
-}
-
-#[derive(Debug)]
-enum Piece {
-    Whole(BatchRow),
-    /// What is shown of a batch of which some records are hidden.
-    Part {
-        batch: Option<Bytes>,
-        end: i64,
-    },
-}
-
-impl Found {
-    /// Bytes of all batches.
+impl Batches {
+    /// Bytes of all of them.
     pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Where those lie that have yet to be read.
-    pub(crate) fn locations(&self) -> impl Iterator<Item = Location> {
-        self.pieces.iter().filter_map(|piece| if let Piece::Whole(row) = piece { Some(row.location) } else { None })
+        self.chunks.iter().map(Chunk::len).sum()
     }
 }
 
@@ -113,27 +80,6 @@ impl Log {
             partition.recent.lock().read(range.offset, range.up_to, &mut limit, &mut out)?;
         }
         Some(out)
-    }
-
-    /// Reads whole batches from index and log. Blocks on the disk.
-    pub fn read(&self, partition: &Partition, range: Range) -> Result<Batches, StorageError> {
-        self.take(partition, self.find(partition, range)?)
-    }
-
-    /// The first half of [`read`](Self::read): finds the batches in the index. Who reads several partitions can have the disk
-    /// read all of them at once before it takes them.
-    pub(crate) fn find(&self, partition: &Partition, range: Range) -> Result<Found, StorageError> {
-        self.0.retry(|shared| shared.find(partition.id, range))
-    }
-
-    /// The second half: what was found, read and checked. Blocks on the disk.
-    pub(crate) fn take(&self, partition: &Partition, found: Found) -> Result<Batches, StorageError> {
-        let range = found.range;
-        let mut found = Some(found);
-        self.0.retry(|shared| {
-            let found = found.take().map_or_else(|| shared.find(partition.id, range), Ok)?;
-            shared.take(found)
-        })
     }
 
     /// Batches as they lie in the log, hidden or not, below the log start or not, up to `up_to`. What is damaged is told
@@ -241,7 +187,7 @@ impl From<ReadError> for Attempt {
 }
 
 impl Attempt {
-    fn is_damage(&self) -> bool {
+    pub(super) fn is_damage(&self) -> bool {
         matches!(self, Attempt::Failed(error) if error.damaged)
     }
 }
@@ -273,134 +219,13 @@ impl Shared {
         }
     }
 
-    fn find(&self, id: PartitionId, range: Range) -> Result<Found, Attempt> {
-        let mut found = Found { range, pieces: Vec::new(), len: 0 };
-        if range.offset >= range.up_to {
-            return Ok(found);
-        }
-        let mut limit = Limit::new(range.max_bytes, range.at_least_one);
-        for row in self.index.batches(id, range.offset) {
-            let row = row?;
-            // A batch is visible as a whole, but for records hidden at its end.
-            if row.base_offset >= range.up_to {
-                break;
-            }
-            let visible = Visible::of(&row);
-            if visible == Visible::None {
-                continue;
-            }
-            let before = limit;
-            if !limit.take(row.location.len as usize) {
-                break;
-            }
-            if visible == Visible::All {
-                found.len += row.location.len as usize;
-                found.pieces.push(Piece::Whole(row));
-                continue;
-            }
-            let records = match self.records(&row) {
-                Err(error) if error.is_damage() && found.len > 0 => break,
-                records => records?,
-            };
-            let batch = without_hidden(&records, &visible, range.offset).map_err(|error| unreadable(&error))?;
-            match &batch {
-                Some(batch) => found.len += batch.len(),
-                // Nothing of it is given, so the next batch is still the first one.
-                None => limit = before,
-            }
-            found.pieces.push(Piece::Part { batch, end: row.last_offset + 1 });
-        }
-        Ok(found)
-    }
-
-    /// Ends before a batch that is damaged; an error where it would be the first.
-    fn take(&self, found: Found) -> Result<Batches, Attempt> {
-        let mut out = Batches::default();
-        let mut rows = Vec::new();
-        for piece in found.pieces {
-            match piece {
-                Piece::Whole(row) => rows.push(row),
-                Piece::Part { batch, end } => {
-                    if !self.chunks(&std::mem::take(&mut rows), &mut out)? {
-                        return Ok(out);
-                    }
-                    out.chunks.extend(batch.map(Chunk::Bytes));
-                    out.end = end;
-                }
-            }
-        }
-        self.chunks(&rows, &mut out)?;
-        Ok(out)
-    }
-
-    /// Adds batches: as slices of their files those that are very long, known to be sound or that there is no memory for. False at
-    /// one that is damaged, which is an error where it would be the first.
-    fn chunks(&self, rows: &[BatchRow], out: &mut Batches) -> Result<bool, Attempt> {
-        let mut add = |row: &BatchRow, chunk: Result<Chunk, ReadError>| match chunk {
-            Ok(chunk) => {
-                out.chunks.push(chunk);
-                out.end = row.last_offset + 1;
-                Ok(true)
-            }
-            Err(ReadError::Damaged { .. }) if !out.chunks.is_empty() => Ok(false),
-            Err(error) => Err(error),
-        };
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let near = near(rest, |row| self.reader.is_known(row));
-            let (run, others) = rest.split_at(near.max(1));
-            rest = others;
-            let memory = if near > 0 { self.unsent.reserve(span_len(run)) } else { None };
-            let Some(memory) = memory else {
-                for row in run {
-                    if !add(row, self.reader.sound(row).map(Chunk::File))? {
-                        return Ok(false);
-                    }
-                }
-                continue;
-            };
-            // One for all: their bytes are one buffer.
-            let memory = Arc::new(memory);
-            for (row, bytes) in run.iter().zip(self.span(run)?) {
-                let checked = self.reader.check_and_remember(row, &bytes);
-                if !add(row, checked.map(|()| Chunk::Bytes(memory.clone().with(bytes))))? {
-                    return Ok(false);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    /// The batches of rows that lie near each other, read with one call.
-    fn span(&self, rows: &[BatchRow]) -> Result<Vec<Bytes>, ReadError> {
-        let Some(first) = rows.first().map(|row| row.location) else { return Ok(Vec::new()) };
-        let start = u64::from(first.offset);
-        let span = FileSlice { len: span_len(rows), ..self.reader.slice(first)? };
-        let bytes = match span.read() {
-            // Shorter than the index says: batch by batch it is seen which of them are there.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
-                let each = |row: &BatchRow| match self.reader.slice(row.location)?.read() {
-                    Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(Bytes::new()),
-                    read => read.map_err(|source| ReadError::Io { file: first.file, source }),
-                };
-                return rows.iter().map(each).collect();
-            }
-            read => read.map_err(|source| ReadError::Io { file: first.file, source })?,
-        };
-        let part = |row: &BatchRow| {
-            let at = (u64::from(row.location.offset) - start) as usize;
-            bytes.slice(at..at + row.location.len as usize)
-        };
-        Ok(rows.iter().map(part).collect())
-    }
-
     /// Adds batches with what is hidden of them, but for damaged ones.
     fn stored(&self, rows: &[BatchRow], found: &mut Vec<StoredBatch>) -> Result<(), Attempt> {
         let mut rest = rows;
         while !rest.is_empty() {
-            let (run, others) = rest.split_at(near(rest, |_| false).max(1));
+            let (run, others) = rest.split_at(near(rest).max(1));
             rest = others;
-            for (row, batch) in run.iter().zip(self.span(run)?) {
+            for (row, batch) in run.iter().zip(self.span(run, |bytes| bytes)?) {
                 if let Err(damage) = self.reader.check(row, &batch) {
                     tell(&damage);
                     continue;
@@ -444,28 +269,4 @@ impl Shared {
 
 pub(super) fn unreadable(error: &RecordsError) -> Attempt {
     Attempt::Failed(StorageError::unreadable(error))
-}
-
-/// How many batches at the beginning of these rows are read with one call; none when the first is left to the kernel, as all that
-/// were checked before are.
-fn near(rows: &[BatchRow], is_known: impl Fn(&BatchRow) -> bool) -> usize {
-    let read = |row: &BatchRow| row.location.len as usize <= READ && !is_known(row);
-    let Some(first) = rows.first().filter(|row| read(row)).map(|row| row.location) else {
-        return 0;
-    };
-    let start = u64::from(first.offset);
-    let mut end = start + u64::from(first.len);
-    let joins = |row: &&BatchRow| {
-        let (next, next_end) = (row.location, u64::from(row.location.offset) + u64::from(row.location.len));
-        let near = u64::from(next.offset) >= end && u64::from(next.offset) - end <= GAP && next_end - start <= SPAN;
-        end = next_end;
-        next.file == first.file && near && read(row)
-    };
-    1 + rows[1..].iter().take_while(joins).count()
-}
-
-/// Bytes from the start of the first to the end of the last.
-fn span_len(rows: &[BatchRow]) -> usize {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return 0 };
-    (last.location.offset + last.location.len).saturating_sub(first.location.offset) as usize
 }

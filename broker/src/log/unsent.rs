@@ -30,6 +30,11 @@ impl Unsent {
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
         Some(Reserved { unsent: self.clone(), len })
     }
+
+    /// True when clients are slow to take what they asked for: no time to read more than that.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.most / 2
+    }
 }
 
 impl Reserved {

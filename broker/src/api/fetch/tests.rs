@@ -53,6 +53,41 @@ async fn the_same_bytes_come_from_memory_and_from_disk() {
     assert_eq!(batches(only(&disk)).len(), 4);
 }
 
+/// Each part of what is read from disk is prepared while the one before is sent.
+#[tokio::test]
+async fn who_reads_everything_gets_each_record_once_in_order() {
+    const COUNT: i64 = 60;
+    let broker = TestBroker::start().await;
+    let topic = create(&broker, "t", 2, &[]).await;
+    let padding = "x".repeat(20_000);
+    for n in 0..COUNT {
+        for partition in 0..2 {
+            let value = format!("{partition} {n} {padding}");
+            produce(&broker, 9, &topic, partition, -1, records(&[&value])).await;
+        }
+    }
+    let broker = broker.restart().await;
+    // The second of two readers finds what the first had prepared, or not.
+    for max_bytes in [100_000, 150_000] {
+        let mut next = [0, 0];
+        while next != [COUNT; 2] {
+            let partitions = (0..2).map(|p| wanted(p, next[p as usize]).with_partition_max_bytes(max_bytes)).collect();
+            let request = fetch_request(12, &topic, partitions).with_max_bytes(250_000).with_isolation_level(1);
+            let response = fetch(&broker, 12, request).await;
+            let before = next;
+            for data in &response.responses[0].partitions {
+                let at = &mut next[data.partition_index as usize];
+                for (header, records) in batches(data) {
+                    assert_eq!(header.base_offset, *at);
+                    assert!(records[0].value.starts_with(&format!("{} {at} ", data.partition_index)));
+                    *at += 1;
+                }
+            }
+            assert_ne!(next, before, "it goes on");
+        }
+    }
+}
+
 #[tokio::test]
 async fn limits_are_kept_but_the_first_batch_always_comes() {
     let broker = TestBroker::start().await;
