@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::piece::{Piece, pieces};
 use crate::log::{Aborted, Batches, Log, Partition, Range, StorageError};
 
-/// Bytes read at a time: how many records they hold is seen afterwards.
+/// Most bytes read at a time.
 pub(super) const STEP: usize = 1 << 20;
 
 /// Where records may be read from.
@@ -52,19 +52,20 @@ impl Plan {
         for (first, end, records) in ranges.chain(fresh) {
             let mut at = first.max(found.reached);
             let mut missing = records;
+            // As many offsets hold at most as many records; where compaction left gaps, more are looked at.
+            let mut offsets = records;
             while at < end && missing > 0 {
                 if left == 0 {
                     return Some(Ok(found));
                 }
-                let range = Range { offset: at, up_to: end, max_bytes: left.min(STEP), at_least_one: true };
+                let up_to = end.min(at.saturating_add(offsets));
+                let range = Range { offset: at, up_to, max_bytes: left.min(STEP), at_least_one: true };
                 match read(log, partition, range, source)? {
-                    Ok(pieces) if pieces.is_empty() => {
-                        found.reached = end;
-                        break;
-                    }
+                    Ok(pieces) if pieces.is_empty() => (at, found.reached) = (up_to, up_to),
                     Ok(pieces) => at = found.add(pieces, &mut left, &mut missing),
                     Err(error) => return Some(Err(error)),
                 }
+                offsets = offsets.saturating_mul(2);
             }
         }
         if self.read_committed
