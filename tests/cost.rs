@@ -30,7 +30,8 @@ struct Bound {
 
 /// Measured: 41 allocations, 84 to 96 KB (two buffers of 32 KB that a read may fill, and the batch), 1.1 to 2 calls.
 const PRODUCED: Bound = Bound { allocations: 52.0, bytes: 100_000.0, file_calls: 2.5 };
-/// Measured: 1.1 allocations, 17.8 KB, 0.2 calls. Batches that lie near each other are one read, and sent from there: a copy more would show in the bytes.
+/// Measured: 1.1 allocations, 17.8 KB, 0.2 calls. Batches that lie near each other are one read, and sent from there: a copy more
+/// would show in the bytes.
 const FETCHED: Bound = Bound { allocations: 1.5, bytes: 20_000.0, file_calls: 0.5 };
 /// Beyond what is kept of the newest batches in memory.
 const BATCHES: usize = 3000;

@@ -81,7 +81,7 @@ impl LogReader {
     }
 
     /// True when it was checked before in this run. Only large ones are remembered.
-    pub fn is_known(&self, row: &BatchRow) -> bool {
+    fn is_known(&self, row: &BatchRow) -> bool {
         row.location.len >= SOUND_STEP && self.shared.segments.is_sound(row.location)
     }
 

@@ -33,8 +33,8 @@ enum Piece {
     },
 }
 
-/// Batches that were read and checked.
-type Memory = HashMap<Location, Bytes>;
+/// Batches that were read, and what is wrong with those that are not sound.
+type Memory = HashMap<Location, Result<Bytes, ReadError>>;
 
 impl Found {
     /// Bytes of all batches.
@@ -144,13 +144,13 @@ impl Shared {
 
     fn chunk(&self, row: &BatchRow, memory: &mut Memory) -> Result<Chunk, ReadError> {
         match memory.remove(&row.location) {
-            Some(bytes) => Ok(Chunk::Bytes(bytes)),
+            Some(read) => read.map(Chunk::Bytes),
             None => self.reader.sound(row).map(Chunk::File),
         }
     }
 
-    /// Reads what is sound of batches that are not too long, as far as there is memory for it. The others are read one by one, to
-    /// say what is wrong with them.
+    /// Reads batches that are not too long, as far as there is memory for them, and checks them, also those that were checked
+    /// before: what the kernel still had then may come from the disk now.
     fn read_together(&self, mut rows: Vec<&BatchRow>) -> Memory {
         rows.retain(|row| row.location.len as usize <= READ);
         rows.sort_unstable_by_key(|row| row.location);
@@ -163,9 +163,7 @@ impl Shared {
             let reserved = Arc::new(reserved);
             let Ok(batches) = self.span(run, |bytes| reserved.clone().with(bytes)) else { continue };
             for (row, bytes) in run.iter().zip(batches) {
-                if self.reader.is_known(row) || self.reader.check_and_remember(row, &bytes).is_ok() {
-                    memory.insert(row.location, bytes);
-                }
+                memory.insert(row.location, self.reader.check_and_remember(row, &bytes).map(|()| bytes));
             }
         }
         memory

@@ -175,6 +175,7 @@ impl Drop for Preparation {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::thread::JoinHandle;
 
     use super::super::tests::{append, batch, bytes, finish, range};
     use super::super::{Durability, LogConfig};
@@ -192,6 +193,11 @@ mod tests {
 
     fn prepare(log: &Log, partition: &Arc<Partition>, range: Range) -> Option<Preparation> {
         log.prepare(std::iter::once((partition.clone(), range)))
+    }
+
+    fn ask(log: &Log, partition: &Arc<Partition>, range: Range) -> JoinHandle<Option<Batches>> {
+        let (log, partition) = (log.clone(), partition.clone());
+        std::thread::spawn(move || log.prepared(&partition, range))
     }
 
     #[tokio::test]
@@ -232,19 +238,13 @@ mod tests {
 
         let begun = prepare(&log, &partition, wanted).expect("to be read");
         assert!(begun.parts[0].handover.start());
-        let asks = std::thread::spawn({
-            let (log, partition) = (log.clone(), partition.clone());
-            move || log.prepared(&partition, wanted)
-        });
+        let asks = ask(&log, &partition, wanted);
         begun.parts[0].handover.finish(log.read(&partition, wanted).ok());
         assert_eq!(asks.join().expect("ends").map(|batches| batches.end), Some(60));
 
         let failed = prepare(&log, &partition, wanted).expect("to be read");
         assert!(failed.parts[0].handover.start());
-        let asks = std::thread::spawn({
-            let (log, partition) = (log.clone(), partition.clone());
-            move || log.prepared(&partition, wanted)
-        });
+        let asks = ask(&log, &partition, wanted);
         drop(failed);
         assert!(asks.join().expect("ends").is_none(), "it is read by who asks");
     }

@@ -97,6 +97,29 @@ async fn what_is_read_and_not_sent_is_bounded() {
     assert_eq!(kinds(&read()), "mmmmmmm", "there is room again");
 }
 
+/// That it was sound before says nothing of a batch that the file ends within now: it is neither given nor passed over.
+#[tokio::test]
+async fn a_batch_that_was_read_before_is_checked_again() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = open(dir.path());
+    let partition = log.partition(1).expect("a partition");
+    for _ in 0..3 {
+        let mut builder = BatchBuilder::new(0, 1000);
+        builder.push(0, 1000, None, Some(&[b'l'; 20_000]), &[]);
+        append(&log, &partition, finish(builder), Durability::Written).await.expect("appended");
+    }
+    assert_eq!(log.read(&partition, range(0, &partition)).expect("readable").chunks.len(), 3);
+    let last = log.0.index.batch(1, 2).expect("readable").expect("a row").location;
+    let slice = log.0.reader.slice(last).expect("a slice");
+    let segment = std::fs::read_dir(dir.path().join("log")).expect("a folder").map(|file| file.expect("a file").path());
+    let segment = segment.max_by_key(|path| path.metadata().map_or(0, |metadata| metadata.len())).expect("a segment");
+    let file = std::fs::File::options().write(true).open(segment).expect("opens");
+    file.set_len(slice.offset + 100).expect("cut");
+    let read = log.read(&partition, range(0, &partition)).expect("readable");
+    assert_eq!((read.chunks.len(), read.end), (2, 2));
+    assert!(log.read(&partition, range(2, &partition)).expect_err("damaged").damaged);
+}
+
 #[tokio::test]
 async fn a_log_that_was_dropped_without_a_flush_comes_back_whole() {
     let dir = tempfile::tempdir().expect("tempdir");
