@@ -12,6 +12,7 @@ mod limits;
 mod load;
 mod machine;
 mod measure;
+mod memory;
 mod metric;
 mod pipeline;
 mod process;

@@ -13,6 +13,7 @@ use rustix::fs::{Advice, fadvise, syncfs};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::Aim;
+use crate::memory::Filler;
 use crate::wire;
 
 /// Set when the run is to end early; checked between measurements.
@@ -53,6 +54,7 @@ pub(crate) struct Server {
     child: Option<Child>,
     script: PathBuf,
     binary: PathBuf,
+    filler: Filler,
 }
 
 pub(crate) fn free_port() -> Result<u16> {
@@ -74,6 +76,7 @@ impl Server {
             kind,
             label: String::new(),
             aim: Aim { address, pid: 0 },
+            filler: Filler::new(&folder)?,
             folder,
             http: free_port()?,
             config: config.to_owned(),
@@ -161,22 +164,23 @@ impl Server {
         files(&self.folder).iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum()
     }
 
-    /// Waits until everything written is on disk, so that one server's writeback isn't another's load.
+    /// Waits until everything written is on disk, so that one server's writeback isn't another's load, and makes sure that
+    /// free memory is there.
     pub(crate) fn settle(&self) -> Result<()> {
         syncfs(File::open(&self.folder)?)?;
-        Ok(())
+        self.filler.fill()
     }
 
     /// Asks the kernel to drop the page cache of the server's files.
     pub(crate) fn drop_cache(&self) -> Result<()> {
-        self.settle()?;
+        syncfs(File::open(&self.folder)?)?;
         for path in files(&self.folder) {
             // A file that was deleted meanwhile has no cache to drop.
             if let Ok(file) = File::open(&path) {
                 fadvise(&file, 0, None, Advice::DontNeed)?;
             }
         }
-        Ok(())
+        self.settle()
     }
 
     /// The end of the server's log.
