@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{ftruncate, sendfile};
 
 /// Left free, so that nobody has to look for memory at once.
-const SPARE: u64 = 2 << 30;
+const SPARE: u64 = 256 << 20;
 /// What one call reads.
 const STEP: u64 = 256 << 20;
 
@@ -30,7 +30,7 @@ impl Filler {
         Ok(Self { file, nowhere: File::create("/dev/null")?, end: AtomicU64::new(0) })
     }
 
-    /// Turns free memory into cache of this file, but for 2 GiB.
+    /// Turns free memory into cache of this file, but for 256 MiB.
     pub(crate) fn fill(&self) -> Result<()> {
         let free = free_memory()?;
         self.read(free.saturating_sub(SPARE))

@@ -28,8 +28,17 @@ fn read_unsigned(bytes: &[u8], max_len: usize) -> Option<(u64, usize)> {
     if first < 0x80 {
         return Some((first.into(), 1));
     }
-    let mut value = u64::from(first & 0x7f);
-    for (at, &byte) in bytes.iter().enumerate().take(max_len).skip(1) {
+    // Lengths up to 8 KB.
+    let second = *bytes.get(1)?;
+    if second < 0x80 {
+        return Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2));
+    }
+    read_long(bytes, max_len)
+}
+
+fn read_long(bytes: &[u8], max_len: usize) -> Option<(u64, usize)> {
+    let mut value = 0;
+    for (at, &byte) in bytes[..bytes.len().min(max_len)].iter().enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * at);
         if byte < 0x80 {
             return Some((value, at + 1));
