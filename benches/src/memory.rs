@@ -13,8 +13,8 @@ use rustix::fs::{ftruncate, sendfile};
 
 /// Left free, so that nobody has to look for memory at once.
 const SPARE: u64 = 256 << 20;
-/// What one call reads.
-const STEP: u64 = 256 << 20;
+/// What is filled before it is looked whether that helped.
+const PART: u64 = 1 << 30;
 
 /// A file without a name and without blocks, whose pages the kernel keeps as long as nobody wants the memory.
 pub(crate) struct Filler {
@@ -32,8 +32,18 @@ impl Filler {
 
     /// Turns free memory into cache of this file, but for 256 MiB.
     pub(crate) fn fill(&self) -> Result<()> {
-        let free = free_memory()?;
-        self.read(free.saturating_sub(SPARE))
+        let mut free = free_memory()?;
+        while free > SPARE {
+            let bytes = PART.min(free - SPARE);
+            self.read(bytes)?;
+            let left = free_memory()?;
+            // A control group may have less than the machine has, and then gives up one page for another.
+            if left + bytes / 2 > free {
+                break;
+            }
+            free = left;
+        }
+        Ok(())
     }
 
     fn read(&self, bytes: u64) -> Result<()> {
@@ -41,8 +51,8 @@ impl Filler {
         let end = offset + bytes;
         ftruncate(&self.file, end)?;
         while offset < end {
-            let most = STEP.min(end - offset) as usize;
-            if sendfile(&self.nowhere, &self.file, Some(&mut offset), most)? == 0 {
+            let missing = (end - offset) as usize;
+            if sendfile(&self.nowhere, &self.file, Some(&mut offset), missing)? == 0 {
                 break;
             }
         }
