@@ -1,6 +1,6 @@
 //! Header names that mean something, RocketMQ's where it has them, and which of them a batch mentions.
 
-use krocket_protocol::records::{BatchHeader, Mentioned, Names};
+use krocket_protocol::records::{Mentioned, Names};
 use krocket_stack::ProducePartition;
 use std::sync::LazyLock;
 
@@ -67,16 +67,10 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(ALL));
 /// Which names a batch mentions. One walk a batch, whoever asks first; none where the batch is malformed: the backend
 /// says what is wrong with it.
 pub fn mentioned(partition: &mut ProducePartition) -> Headers {
-    if let Some(mentioned) = partition.mentioned {
-        return Headers(mentioned);
-    }
-    let found = BatchHeader::read(&partition.records)
-        .ok()
-        .filter(|header| header.len == partition.records.len())
-        .and_then(|header| NAMES.mentioned(&partition.records, &header, MAX_DECOMPRESSED).ok())
-        .unwrap_or_default();
-    partition.mentioned = Some(found);
-    Headers(found)
+    let records = &partition.records;
+    let walked = partition.walked.take().filter(|walked| walked.is_of(records));
+    let walked = walked.unwrap_or_else(|| NAMES.walk(records, MAX_DECOMPRESSED));
+    Headers(partition.walked.insert(walked).mentioned())
 }
 
 /// Names that a batch mentions.

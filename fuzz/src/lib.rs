@@ -9,7 +9,7 @@ use kafka_protocol::protocol::Decodable;
 use krocket_protocol::frame::RequestHeader;
 use krocket_protocol::guard;
 use krocket_protocol::records::{
-    BatchBuilder, BatchHeader, Codec, LastOffset, Names, Records, Rules, Timestamps, batch, validate,
+    BatchBuilder, BatchHeader, Codec, LastOffset, Names, Records, Rules, Timestamps, batch, validate, validate_walked,
 };
 use krocket_protocol::{ApiKey, api, for_each_request};
 
@@ -90,9 +90,12 @@ pub fn batch(data: &[u8]) {
 fn check_batch(bytes: &[u8]) {
     let bytes = Bytes::copy_from_slice(bytes);
     let Ok(header) = BatchHeader::read(&bytes) else { return };
-    let valid = validate(&bytes, &RULES).is_ok();
-    let mentioned = Names::new(&["TAGS", "KEYS"]).mentioned(&bytes, &header, LIMIT);
-    assert!(!valid || mentioned.is_ok(), "valid, but not walked: {mentioned:?}");
+    let found = validate(&bytes, &RULES);
+    let valid = found.is_ok();
+    let walked = Names::new(&["TAGS", "KEYS"]).walk(&bytes, LIMIT);
+    assert!(!valid || walked.is_sound(), "valid, but not walked: {walked:?}");
+    let again = validate_walked(&bytes, &RULES, Some(&walked));
+    assert_eq!(found.map_err(|found| found.to_string()), again.map_err(|again| again.to_string()));
     let records = match Records::open(&bytes, &header, LIMIT) {
         Ok(records) => records,
         Err(error) => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::messages::TransactionalId;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use krocket_protocol::records::{Mentioned, Rejection};
+use krocket_protocol::records::{Rejection, Walked};
 use krocket_protocol::{ErrorCode, StrBytes};
 use uuid::Uuid;
 
@@ -45,8 +45,8 @@ pub struct ProducePartition {
     pub notes: Notes,
     /// Set by a layer: the batch is not appended, and this is the partition's answer. Other layers pass it over.
     pub refused: Option<Refusal>,
-    /// Which of the features' header names occur, once somebody looked.
-    pub mentioned: Option<Mentioned>,
+    /// What a walk over records found, once somebody walked; see whether it was over these.
+    pub walked: Option<Walked>,
 }
 
 /// Why a batch is refused: an answer, not a failure.

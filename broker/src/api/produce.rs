@@ -9,9 +9,8 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceResponse, TopicName};
-use krocket_protocol::records::Codec;
 use krocket_protocol::records::batch::{self, BatchHeader};
-use krocket_protocol::records::validate::{Rejection, Rules, Timestamps, validate};
+use krocket_protocol::records::{Codec, Rejection, Rules, Timestamps, Walked, validate_walked};
 use krocket_protocol::{ErrorCode, StrBytes};
 use krocket_stack::trace::traced;
 use krocket_stack::{Error, ProducePartition, ProduceTopic, Refusal, Request, Response};
@@ -180,7 +179,7 @@ fn start_partition(broker: &Broker, asked: &Asked, topic: &Topic, data: ProduceP
         .ok_or_else(|| Refusal::new(ErrorCode::UnknownTopicOrPartition, "no such partition"))?;
     let now_ms = broker.log.clock().now_ms();
     let sent = data.notes.sent.unwrap_or(data.records.len());
-    let (batch, header) = check(asked, data.records, sent, &config, now_ms)?;
+    let (batch, header) = check(asked, data.records, data.walked.as_ref(), sent, &config, now_ms)?;
     if !asked.internal {
         broker.log.admit(batch.len()).map_err(|error| Refusal::new(error.code(), error.message))?;
     }
@@ -204,6 +203,7 @@ fn start_partition(broker: &Broker, asked: &Asked, topic: &Topic, data: ProduceP
 fn check(
     asked: &Asked,
     mut batch: Bytes,
+    walked: Option<&Walked>,
     sent: usize,
     config: &TopicConfig,
     now_ms: i64,
@@ -225,7 +225,7 @@ fn check(
         }
     };
     let rules = Rules { key_required: config.compact, timestamps, max_decompressed: MAX_DECOMPRESSED };
-    let mut validated = validate(&batch, &rules)?;
+    let mut validated = validate_walked(&batch, &rules, walked)?;
     let header = &mut validated.header;
     if header.base_offset != 0 {
         return Err(Refusal::new(

@@ -103,7 +103,6 @@ impl Nacks<'_> {
         if originals.iter().any(Option::is_some) {
             partition.notes.sent.get_or_insert(partition.records.len());
             partition.records = with_originals(&nacks, &originals)?;
-            partition.mentioned = None;
         }
         partition.notes.rows.extend(rows);
         (0..).take(originals.len()).for_each(|place| partition.notes.hide(place));

@@ -9,10 +9,12 @@ pub mod record;
 pub mod validate;
 pub mod varint;
 mod walk;
+mod walked;
 
 pub use batch::{BatchError, BatchHeader};
 pub use builder::{BatchBuilder, LastOffset};
 pub use compression::Codec;
 pub use names::{Mentioned, Names};
 pub use record::{Header, Record, RecordFault, Records, RecordsError};
-pub use validate::{Rejection, Rules, Timestamps, Validated, validate};
+pub use validate::{Rejection, Rules, Timestamps, Validated, validate, validate_walked};
+pub use walked::Walked;

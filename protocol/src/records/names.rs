@@ -3,11 +3,10 @@
 //! Header keys are found by walking, not by searching: a walk touches few bytes of each record, so it is as fast as a
 //! search and not fooled by a value that holds a name.
 
-use super::batch::{BatchHeader, HEADER_LEN};
-use super::compression::Codec;
-use super::input::{Input, Window};
-use super::record::RecordsError;
-use super::walk::{HeaderKeys, walk_record};
+use bytes::Bytes;
+
+use super::walk::HeaderKeys;
+use super::walked::{Summary, Walked};
 
 /// Most names in a set.
 const MAX_NAMES: usize = 64;
@@ -34,23 +33,15 @@ impl Names {
         Names { names: names.to_vec(), lengths }
     }
 
-    /// Which of the names occur in a batch whose header was read from it. Nothing is copied; what is compressed streams
-    /// through a small window, at most `limit` bytes of it.
-    pub fn mentioned(&self, batch: &[u8], header: &BatchHeader, limit: usize) -> Result<Mentioned, RecordsError> {
-        let codec = header.codec().ok_or(RecordsError::Codec(header.compression()))?;
-        let section = &batch[HEADER_LEN..header.len];
-        match codec {
-            Codec::None => self.walk(section, header),
-            codec => self.walk(Window::new(codec.reader(section)?, codec.name(), limit), header),
-        }
-    }
-
-    fn walk(&self, mut input: impl Input, header: &BatchHeader) -> Result<Mentioned, RecordsError> {
-        let mut search = Search { names: self, mentioned: Mentioned::default() };
-        for index in 0..header.count {
-            walk_record(&mut input, &mut search)?.map_err(|fault| RecordsError::Record { index, fault })?;
-        }
-        Ok(search.mentioned)
+    /// Walks over the records of a batch and notes which of the names occur, and what [`super::validate`] asks of all records, so
+    /// that it need not walk again. Nothing is copied; what is compressed streams through a small window, at most `limit` bytes
+    /// of it.
+    pub fn walk(&self, batch: &Bytes, limit: usize) -> Walked {
+        Walked::new(batch, limit, |header| {
+            let mut search = Search { names: self, mentioned: Mentioned::default() };
+            let summary = Summary::of(batch, header, limit, &mut search)?;
+            Ok((search.mentioned, summary))
+        })
     }
 }
 
@@ -91,7 +82,8 @@ impl HeaderKeys for Search<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::{BatchBuilder, Header, LastOffset};
+    use crate::records::batch::HEADER_LEN;
+    use crate::records::{BatchBuilder, Codec, Header, LastOffset};
 
     fn mentioned(codec: Codec, records: &[(&[u8], &[&[u8]])]) -> Vec<usize> {
         let names = Names::new(&["TAGS", "KEYS", "TIMER_DELAY_MS"]);
@@ -101,8 +93,9 @@ mod tests {
             builder.push(offset as i64, 0, Some(b"KEYS"), Some(value), &headers);
         }
         let batch = builder.finish(LastOffset::Trim).expect("builds").expect("records");
-        let header = BatchHeader::read(&batch).expect("header");
-        let found = names.mentioned(&batch, &header, 1 << 20).expect("walks");
+        let walked = names.walk(&batch, 1 << 20);
+        assert!(walked.is_sound());
+        let found = walked.mentioned();
         assert_eq!(found.is_empty(), (0..3).all(|index| !found.has(index)));
         (0..3).filter(|index| found.has(*index)).collect()
     }
@@ -118,12 +111,14 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_record_is_an_error() {
+    fn a_malformed_batch_mentions_nothing() {
         let mut builder = BatchBuilder::new(0, 0);
         builder.push(0, 0, None, None, &[Header { key: b"TAGS", value: None }]);
         let mut batch = builder.finish(LastOffset::Trim).expect("builds").expect("records").to_vec();
+        let names = Names::new(&["TAGS"]);
+        assert!(names.walk(&batch.clone().into(), 1 << 20).mentioned().has(0));
         batch[HEADER_LEN] += 2;
-        let header = BatchHeader::read(&batch).expect("header");
-        assert!(Names::default().mentioned(&batch, &header, 1 << 20).is_err());
+        let walked = names.walk(&batch.into(), 1 << 20);
+        assert!(!walked.is_sound() && walked.mentioned().is_empty());
     }
 }

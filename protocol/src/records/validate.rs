@@ -7,11 +7,10 @@
 use kafka_protocol::ResponseError as ErrorCode;
 use thiserror::Error;
 
-use super::batch::{BatchError, BatchHeader, HEADER_LEN, NO_TIMESTAMP};
-use super::compression::Codec;
-use super::input::{Input, Window};
+use super::batch::{BatchError, BatchHeader, NO_TIMESTAMP};
 use super::record::RecordsError;
-use super::walk::{Outline, walk_record};
+use super::walk::{Outline, walk_batch};
+use super::walked::{Summary, Walked};
 
 /// Most records that a [`Rejection`] names.
 const MAX_NAMED: usize = 64;
@@ -102,29 +101,32 @@ impl From<RecordsError> for Rejection {
 /// Memory is bounded whatever the batch claims: compressed records stream through a small window. (A raw snappy block
 /// cannot be streamed; it takes at most 22 times its length.)
 pub fn validate(records: &[u8], rules: &Rules) -> Result<Validated, Rejection> {
+    validate_walked(records, rules, None)
+}
+
+/// The same, without a walk of its own where somebody walked over these very bytes before.
+pub fn validate_walked(records: &[u8], rules: &Rules, walked: Option<&Walked>) -> Result<Validated, Rejection> {
     let header = BatchHeader::read(records)?;
     if records.len() != header.len {
         return Err(Rejection::batch(ErrorCode::InvalidRecord, "exactly one record batch per partition is allowed"));
     }
     header.check_crc(records)?;
-    let codec = check_header(&header)?;
-    let section = &records[HEADER_LEN..];
-    let mut checker = Checker { header: &header, rules, faults: Faults::default(), max: (NO_TIMESTAMP, 0) };
-    match codec {
-        Codec::None => checker.check(section)?,
-        codec => {
-            let reader = codec.reader(section)?;
-            checker.check(Window::new(reader, codec.name(), rules.max_decompressed))?;
-        }
+    check_header(&header)?;
+    let limit = rules.max_decompressed;
+    let summary = match walked.and_then(|walked| walked.summary(records, limit)) {
+        Some(summary) => summary,
+        None => Summary::of(records, &header, limit, &mut ())?,
+    };
+    if !summary.keeps(rules) {
+        return Err(name_faults(records, &header, rules)?);
     }
-    let (max_timestamp, max_timestamp_delta) = checker.max;
-    checker.faults.into_result()?;
+    let (max_timestamp, max_timestamp_delta) = summary.max;
     Ok(Validated { header, max_timestamp, max_timestamp_delta })
 }
 
-fn check_header(header: &BatchHeader) -> Result<Codec, Rejection> {
+fn check_header(header: &BatchHeader) -> Result<(), Rejection> {
     let invalid = |message: String| Err(Rejection::batch(ErrorCode::InvalidRecord, message));
-    let codec = header.codec().ok_or(RecordsError::Codec(header.compression()))?;
+    header.codec().ok_or(RecordsError::Codec(header.compression()))?;
     if header.count <= 0 {
         return invalid(format!("a batch of {} records", header.count));
     }
@@ -144,48 +146,17 @@ fn check_header(header: &BatchHeader) -> Result<Codec, Rejection> {
         let message = "a producer should not set the timestamp type to LogAppendTime";
         return Err(Rejection::batch(ErrorCode::InvalidTimestamp, message));
     }
-    Ok(codec)
+    Ok(())
 }
 
-struct Checker<'a> {
-    header: &'a BatchHeader,
-    rules: &'a Rules,
-    faults: Faults,
-    /// Highest timestamp and the offset delta of the first record that has it.
-    max: (i64, i32),
-}
-
-impl Checker<'_> {
-    fn check(&mut self, mut input: impl Input) -> Result<(), RecordsError> {
-        for index in 0..self.header.count {
-            let outline = walk_record(&mut input, &mut ())?.map_err(|fault| RecordsError::Record { index, fault })?;
-            self.check_record(index, &outline);
-        }
-        if input.window(1)?.is_empty() { Ok(()) } else { Err(RecordsError::Trailing) }
-    }
-
-    #[inline]
-    fn check_record(&mut self, index: i32, record: &Outline) {
-        if record.offset_delta != index {
-            self.faults
-                .add(index, false, || format!("offset delta {} where {index} was expected", record.offset_delta));
-        }
-        if self.rules.key_required && !record.has_key {
-            self.faults.add(index, false, || "a compacted topic cannot accept a record without a key".to_owned());
-        }
-        let timestamp = self.header.timestamp_of(record.timestamp_delta);
-        if timestamp > self.max.0 {
-            self.max = (timestamp, index);
-        }
-        if let Timestamps::Create { earliest, latest } = self.rules.timestamps
-            && timestamp != NO_TIMESTAMP
-            && !(earliest..=latest).contains(&timestamp)
-        {
-            let message =
-                || format!("timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]");
-            self.faults.add(index, true, message);
-        }
-    }
+/// Walks once more to say which records break the rules.
+#[cold]
+fn name_faults(records: &[u8], header: &BatchHeader, rules: &Rules) -> Result<Rejection, RecordsError> {
+    let mut faults = Faults::default();
+    walk_batch(records, header, rules.max_decompressed, &mut (), |index, record| {
+        faults.check(index, header, rules, record);
+    })?;
+    Ok(faults.into_rejection())
 }
 
 /// Collects what is wrong with records, so that a producer learns of all of them at once.
@@ -197,7 +168,24 @@ struct Faults {
 }
 
 impl Faults {
-    #[cold]
+    fn check(&mut self, index: i32, header: &BatchHeader, rules: &Rules, record: &Outline) {
+        if record.offset_delta != index {
+            self.add(index, false, || format!("offset delta {} where {index} was expected", record.offset_delta));
+        }
+        if rules.key_required && !record.has_key {
+            self.add(index, false, || "a compacted topic cannot accept a record without a key".to_owned());
+        }
+        let timestamp = header.timestamp_of(record.timestamp_delta);
+        if let Timestamps::Create { earliest, latest } = rules.timestamps
+            && timestamp != NO_TIMESTAMP
+            && !(earliest..=latest).contains(&timestamp)
+        {
+            let message =
+                || format!("timestamp {timestamp} is out of range, it should be within [{earliest}, {latest}]");
+            self.add(index, true, message);
+        }
+    }
+
     fn add(&mut self, index: i32, timestamp: bool, message: impl FnOnce() -> String) {
         self.count += 1;
         self.timestamp |= timestamp;
@@ -206,11 +194,11 @@ impl Faults {
         }
     }
 
-    fn into_result(self) -> Result<(), Rejection> {
-        let Some((index, first)) = self.named.first() else { return Ok(()) };
+    fn into_rejection(self) -> Rejection {
         let code = if self.timestamp { ErrorCode::InvalidTimestamp } else { ErrorCode::InvalidRecord };
-        let message = format!("{} invalid records, the first is record {index}: {first}", self.count);
-        Err(Rejection { code, message, records: self.named })
+        let first = self.named.first().map(|(index, first)| format!(", the first is record {index}: {first}"));
+        let message = format!("{} invalid records{}", self.count, first.unwrap_or_default());
+        Rejection { code, message, records: self.named }
     }
 }
 

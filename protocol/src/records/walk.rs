@@ -1,6 +1,8 @@
 //! Steps over records without keeping them, whether they are all there or come out of a decompressor.
 
-use super::input::Input;
+use super::batch::{BatchHeader, HEADER_LEN};
+use super::compression::Codec;
+use super::input::{Input, Window};
 use super::record::{RecordFault, RecordsError};
 use super::varint;
 
@@ -28,9 +30,42 @@ impl HeaderKeys for () {
     fn see(&mut self, _key: &[u8]) {}
 }
 
+/// Steps over all records of a batch whose header was read from it; nothing may follow the last. What is compressed streams
+/// through a small window, at most `limit` bytes of it.
+pub(super) fn walk_batch<K: HeaderKeys>(
+    batch: &[u8],
+    header: &BatchHeader,
+    limit: usize,
+    keys: &mut K,
+    see: impl FnMut(i32, &Outline),
+) -> Result<(), RecordsError> {
+    let codec = header.codec().ok_or(RecordsError::Codec(header.compression()))?;
+    let section = &batch[HEADER_LEN..header.len];
+    match codec {
+        Codec::None => walk_records(section, header.count, keys, see),
+        codec => {
+            let window = Window::new(codec.reader(section)?, codec.name(), limit);
+            walk_records(window, header.count, keys, see)
+        }
+    }
+}
+
+fn walk_records<K: HeaderKeys>(
+    mut input: impl Input,
+    count: i32,
+    keys: &mut K,
+    mut see: impl FnMut(i32, &Outline),
+) -> Result<(), RecordsError> {
+    for index in 0..count {
+        let outline = walk_record(&mut input, keys)?.map_err(|fault| RecordsError::Record { index, fault })?;
+        see(index, &outline);
+    }
+    if input.window(1)?.is_empty() { Ok(()) } else { Err(RecordsError::Trailing) }
+}
+
 /// Steps over one record and checks that its fields fill it exactly.
-#[inline]
-pub(super) fn walk_record<K: HeaderKeys>(
+#[inline(always)]
+fn walk_record<K: HeaderKeys>(
     input: &mut impl Input,
     keys: &mut K,
 ) -> Result<Result<Outline, RecordFault>, RecordsError> {
@@ -73,7 +108,7 @@ pub(super) fn walk_record<K: HeaderKeys>(
 }
 
 /// The fields up to the key's length: (outline, bytes of the record after them, key length, bytes read).
-#[inline]
+#[inline(always)]
 fn read_head(window: &[u8]) -> Result<(Outline, usize, i32, usize), RecordFault> {
     let mut rest = window;
     let length = varint::read_i32(&mut rest).ok_or(RecordFault::Short)?;

@@ -1,6 +1,10 @@
+use bytes::Bytes;
+
 use super::*;
-use crate::records::batch::{self, ATTRIBUTE_CONTROL, ATTRIBUTE_TIMESTAMP_TYPE};
+use crate::records::Names;
+use crate::records::batch::{self, ATTRIBUTE_CONTROL, ATTRIBUTE_TIMESTAMP_TYPE, HEADER_LEN};
 use crate::records::builder::{BatchBuilder, LastOffset};
+use crate::records::compression::Codec;
 use crate::records::record::Header;
 use crate::records::varint;
 
@@ -42,8 +46,30 @@ fn resized(mut batch: Vec<u8>) -> Vec<u8> {
     batch
 }
 
+/// Why a batch is refused: the same whether somebody walked over it before or not.
 fn refused(batch: &[u8], rules: &Rules) -> Rejection {
-    validate(batch, rules).expect_err("refused")
+    let batch = Bytes::copy_from_slice(batch);
+    let refused = validate(&batch, rules).expect_err("refused");
+    let walked = Names::default().walk(&batch, rules.max_decompressed);
+    let again = validate_walked(&batch, rules, Some(&walked)).expect_err("refused");
+    assert_eq!((refused.code, &refused.message, &refused.records), (again.code, &again.message, &again.records));
+    refused
+}
+
+#[test]
+fn a_walk_counts_for_the_bytes_that_it_was_over() {
+    let sound = Bytes::from(batch(Codec::Lz4, &[b"a", b"b"]));
+    let walked = Names::default().walk(&sound, ANY.max_decompressed);
+    assert!(walked.is_of(&sound) && !walked.is_of(&sound[1..]) && !walked.is_of(&Bytes::copy_from_slice(&sound)));
+    let again = validate_walked(&sound, &ANY, Some(&walked)).expect("sound");
+    assert_eq!(again, validate(&sound, &ANY).expect("sound"));
+    // Of another batch it says nothing, and under a tighter limit it is not enough.
+    let keyed = Rules { key_required: true, ..ANY };
+    validate_walked(&sound, &keyed, Some(&walked)).expect("they have keys");
+    validate_walked(&of_record(&[0, 0, 0, 1, 1, 0]), &keyed, Some(&walked)).expect_err("no key");
+    let tight = Rules { max_decompressed: 1, ..ANY };
+    let error = validate_walked(&sound, &tight, Some(&walked)).expect_err("too large");
+    assert_eq!(error.code, ErrorCode::MessageTooLarge);
 }
 
 #[test]
