@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::process::size_in;
+
 /// What a reader has to know about the machine of a run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
@@ -57,12 +59,11 @@ impl Machine {
     pub(crate) fn describe(folder: &Path, load_before: f64) -> Self {
         let unknown = || "unknown".to_owned();
         let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        let kib = field(&memory, "MemTotal").and_then(|m| m.trim_end_matches(" kB").parse::<f64>().ok());
+        let memory = size_in("/proc/meminfo", "MemTotal").unwrap_or(0) as f64;
         Self {
             cpu: field(&cpu, "model name").unwrap_or_else(unknown),
             cores: std::thread::available_parallelism().map_or(0, Into::into),
-            memory_gib: (kib.unwrap_or(0.0) / 1024.0 / 102.4).round() / 10.0,
+            memory_gib: (memory / f64::from(1 << 30) * 10.0).round() / 10.0,
             kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
                 .map_or_else(|_| unknown(), |k| k.trim().to_owned()),
             disk: disk(folder).unwrap_or_else(unknown),

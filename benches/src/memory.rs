@@ -4,12 +4,14 @@
 //! second per GB, several times what a write into the page cache costs otherwise. Whether a measurement meets such pages is chance. A
 //! machine that has been in use for a while has hardly any: its memory is full of cached files. So that is what is made of it here.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use rustix::fs::{ftruncate, sendfile};
+
+use crate::process::size_in;
 
 /// Left free, so that nobody has to look for memory at once.
 const SPARE: u64 = 256 << 20;
@@ -62,10 +64,7 @@ impl Filler {
 
 /// Bytes that nobody uses, not even for a cache.
 fn free_memory() -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemFree:")).context("no MemFree in /proc/meminfo")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib * 1024)
+    size_in("/proc/meminfo", "MemFree")
 }
 
 #[cfg(test)]

@@ -167,20 +167,24 @@ impl Server {
     /// Waits until everything written is on disk, so that one server's writeback isn't another's load, and makes sure that
     /// free memory is there.
     pub(crate) fn settle(&self) -> Result<()> {
-        syncfs(File::open(&self.folder)?)?;
+        self.sync()?;
         self.filler.fill()
     }
 
-    /// Asks the kernel to drop the page cache of the server's files.
+    fn sync(&self) -> Result<()> {
+        Ok(syncfs(File::open(&self.folder)?)?)
+    }
+
+    /// Asks the kernel to drop the page cache of the server's files; the memory that this frees is there, too.
     pub(crate) fn drop_cache(&self) -> Result<()> {
-        syncfs(File::open(&self.folder)?)?;
+        self.sync()?;
         for path in files(&self.folder) {
             // A file that was deleted meanwhile has no cache to drop.
             if let Ok(file) = File::open(&path) {
                 fadvise(&file, 0, None, Advice::DontNeed)?;
             }
         }
-        self.settle()
+        self.filler.fill()
     }
 
     /// The end of the server's log.

@@ -1,11 +1,9 @@
 //! Header names that mean something, RocketMQ's where it has them, and which of them a batch mentions.
 
+pub use krocket_protocol::records::MAX_DECOMPRESSED;
 use krocket_protocol::records::{Mentioned, Names};
 use krocket_stack::ProducePartition;
 use std::sync::LazyLock;
-
-/// Most bytes that a batch is decompressed to in search of headers; the backend refuses larger ones.
-pub const MAX_DECOMPRESSED: usize = 128 << 20;
 
 macro_rules! headers {
     ($($(#[$meta:meta])* $name:ident = $text:literal),* $(,)?) => {

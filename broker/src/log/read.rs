@@ -1,7 +1,7 @@
 //! Reading: batches by offset, offsets by time.
 
 use krocket_protocol::chunk::{Chunk, FileSlice};
-use krocket_protocol::records::{BatchHeader, Records, RecordsError};
+use krocket_protocol::records::{BatchHeader, MAX_DECOMPRESSED, Records, RecordsError};
 use krocket_stack::ledger::StoredBatch;
 use krocket_store::{BatchRow, REPLACEMENT, ReadError};
 
@@ -12,8 +12,6 @@ use super::partition::Partition;
 use super::span::near;
 use super::{Log, Shared};
 
-/// Most bytes that a batch's records may decompress to: checked when it is produced, so that it can be read here.
-pub const MAX_DECOMPRESSED: usize = 128 << 20;
 /// Rows of the index that are stepped over on the way to one that is wanted.
 const NEAR: usize = 8;
 /// How often to look again when the cleaner moved what a row pointed to.

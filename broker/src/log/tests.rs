@@ -43,6 +43,13 @@ fn open(dir: &Path) -> Log {
     Log::open(dir, LogConfig::default()).expect("opens")
 }
 
+/// One record with a value of so many bytes.
+fn long(len: usize) -> Bytes {
+    let mut builder = BatchBuilder::new(0, 1000);
+    builder.push(0, 1000, None, Some(&vec![b'l'; len]), &[]);
+    finish(builder)
+}
+
 fn idempotent(sequence: i32, count: usize) -> Bytes {
     finish(batch(&vec![1000; count]).producer(7, 0, sequence))
 }
@@ -77,11 +84,9 @@ async fn what_is_read_and_not_sent_is_bounded() {
     let dir = tempfile::tempdir().expect("tempdir");
     let log = Log::open(dir.path(), LogConfig { unsent_bytes: 140_000, ..LogConfig::default() }).expect("opens");
     let partition = log.partition(1).expect("a partition");
-    let (large, small) = ("l".repeat(20_000), "s".repeat(1_000));
-    for value in [&large, &small, &small, &large, &small, &large, &small] {
-        let mut builder = BatchBuilder::new(0, 1000);
-        builder.push(0, 1000, None, Some(value.as_bytes()), &[]);
-        append(&log, &partition, finish(builder), Durability::Written).await.expect("appended");
+    let (large, small) = (20_000, 1_000);
+    for len in [large, small, small, large, small, large, small] {
+        append(&log, &partition, long(len), Durability::Written).await.expect("appended");
     }
     let read = || log.read(&partition, range(0, &partition)).expect("readable").chunks;
     let kinds = |chunks: &[Chunk]| -> String {
@@ -104,9 +109,7 @@ async fn a_batch_that_was_read_before_is_checked_again() {
     let log = open(dir.path());
     let partition = log.partition(1).expect("a partition");
     for _ in 0..3 {
-        let mut builder = BatchBuilder::new(0, 1000);
-        builder.push(0, 1000, None, Some(&[b'l'; 20_000]), &[]);
-        append(&log, &partition, finish(builder), Durability::Written).await.expect("appended");
+        append(&log, &partition, long(20_000), Durability::Written).await.expect("appended");
     }
     assert_eq!(log.read(&partition, range(0, &partition)).expect("readable").chunks.len(), 3);
     let last = log.0.index.batch(1, 2).expect("readable").expect("a row").location;

@@ -16,5 +16,5 @@ pub use builder::{BatchBuilder, LastOffset};
 pub use compression::Codec;
 pub use names::{Mentioned, Names};
 pub use record::{Header, Record, RecordFault, Records, RecordsError};
-pub use validate::{Rejection, Rules, Timestamps, Validated, validate, validate_walked};
+pub use validate::{MAX_DECOMPRESSED, Rejection, Rules, Timestamps, Validated, validate, validate_walked};
 pub use walked::Walked;

@@ -12,8 +12,11 @@ use super::record::RecordsError;
 use super::walk::{Outline, walk_batch};
 use super::walked::{Summary, Walked};
 
+/// Most bytes that a batch's records may decompress to: checked when it is produced, so that all can read it later.
+pub const MAX_DECOMPRESSED: usize = 128 << 20;
 /// Most records that a [`Rejection`] names.
 const MAX_NAMED: usize = 64;
+
 /// What the topic demands of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
