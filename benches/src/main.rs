@@ -83,7 +83,7 @@ struct Options {
     /// How often each row is measured [default: 5, with --quick 2]
     #[arg(long)]
     rounds: Option<usize>,
-    /// Size of the log that a server is killed with, GB.
+    /// Size of the log that a server is killed with, GB; at most 90 % of the free disk.
     #[arg(long, default_value_t = 10)]
     log_gb: u64,
     /// Where the results go as JSON, one SVG per table and the features' features.json beside it

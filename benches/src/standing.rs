@@ -123,11 +123,11 @@ fn connections(values: &mut Values<'_>, server: &Server, scale: Scale) -> Result
     Ok(())
 }
 
-/// The log is as large as the disk allows; what the kernel keeps of it in memory it may keep, as after a real crash of
-/// the process.
+/// A tenth of the free disk stays free; the servers' logs are never there together. What the kernel keeps of a log in
+/// memory it may keep, as after a real crash of the process.
 fn log(values: &mut Values<'_>, mut server: Server, places: &Places, scale: Scale) -> Result<()> {
     let space = rustix::fs::statvfs(&places.data)?;
-    let bytes = scale.log_bytes.min(space.f_bavail * space.f_frsize / 2);
+    let bytes = scale.log_bytes.min(space.f_bavail * space.f_frsize / 10 * 9);
     let mut admin = Connection::open(server.aim.address)?;
     let topics = ["long".to_owned()];
     wire::create_topics(&mut admin, &topics, PARTITIONS, configs(server.kind, 1))?;
