@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 use rustix::fs::{Advice, fadvise, fdatasync};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Raw limits; MB are 10^6 bytes.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Limits {
     /// One writer, 1 MiB at a time, each followed by fdatasync.
     pub(crate) disk_sync_write_mb_s: f64,

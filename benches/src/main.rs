@@ -20,6 +20,7 @@ mod reading;
 mod report;
 mod results;
 mod rows;
+mod runs;
 mod server;
 mod share;
 mod standing;
@@ -47,6 +48,7 @@ use crate::metric::Metric;
 use crate::report::SHEETS;
 use crate::results::{Line, Results, Samples};
 use crate::rows::{Row, Work};
+use crate::runs::Runs;
 use crate::server::{INTERRUPTED, Kind, Places, Server, check_interrupted};
 
 /// krocket is started anew with an empty folder when deleted topics still hold this much.
@@ -86,7 +88,8 @@ struct Options {
     /// Size of the log that a server is killed with, GB; at most 90 % of the free disk.
     #[arg(long, default_value_t = 10)]
     log_gb: u64,
-    /// Where the results go as JSON, one SVG per table and the features' features.json beside it
+    /// Where the results go as JSON, one SVG per table and the features' features.json beside it. What the file says of
+    /// other rows stays, with the run that it is from
     /// [default for a whole run: docs/bench/results.json]
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -175,12 +178,15 @@ fn run(options: &Options) -> Result<bool> {
     let path = |complete: bool| json.as_ref().filter(|_| complete || options.json.is_some());
     let mut fine = true;
     if !rows.is_empty() {
+        // Before anything is measured: it may not be such a file.
+        let mut runs = json.as_deref().map(Runs::read).transpose()?.unwrap_or_default();
         let results = beside_kafka(options, &places, &rows)?;
         println!("{}", report::text(&results));
         fine &= results.failures.is_empty();
         let complete = results.lines.iter().flat_map(|line| &line.sides).any(|side| side.label.starts_with("Kafka"));
         if let Some(path) = path(complete) {
-            save(&results, path)?;
+            runs.add(results);
+            save(&runs, path)?;
         }
     }
     if !features.is_empty() {
@@ -231,7 +237,14 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
         if bar.is_hidden() {
             say(&format!("[{}/{}] {}", number + 1, rows.len(), row.name));
         }
-        samples.push(bench.row(row, &mut servers, places, &bar)?);
+        match bench.row(row, &mut servers, places, &bar) {
+            Ok(more) => samples.push(more),
+            // The rows before it are worth having.
+            Err(error) => {
+                bench.failed(format!("{}: {error:#}; no row after it was measured", row.name), &bar);
+                break;
+            }
+        }
     }
     bar.finish_and_clear();
     let limits = limits.best(Limits::measure(&places.data, seconds(0.5, 1.5))?);
@@ -292,7 +305,12 @@ impl Bench {
         }
         if let Work::Knee { acks } = row.work {
             bar.set_message(format!("{}, looking for it", row.name));
-            self.knee(acks, servers, &mut kept, &mut samples)?;
+            if let Err(error) = self.knee(acks, servers, &mut kept, &mut samples) {
+                check_interrupted()?;
+                self.failed(format!("{}: {error:#}", row.name), bar);
+                bar.inc((self.rounds * servers.len()) as u64);
+                return Ok(samples);
+            }
         }
         for round in 0..if row.once() { 1 } else { self.rounds } {
             for (server, kept) in servers.iter().zip(&mut kept) {
@@ -310,8 +328,7 @@ impl Bench {
                     }
                     Err(error) => {
                         let failure = format!("{} on {} in round {}: {error:#}", row.name, server.label, round + 1);
-                        bar.suspend(|| say(&failure));
-                        self.failures.push(failure);
+                        self.failed(failure, bar);
                         process::cpu_seconds(server.aim.pid)
                             .with_context(|| format!("{} died; {}", server.label, server.last_words()))?;
                     }
@@ -325,14 +342,16 @@ impl Bench {
         }
         Ok(samples)
     }
-}
 
-impl Bench {
+    fn failed(&mut self, failure: String, bar: &ProgressBar) {
+        bar.suspend(|| say(&failure));
+        self.failures.push(failure);
+    }
+
     /// Half of the lower knee is what all servers get.
     fn knee(&self, acks: i16, servers: &[Server], kept: &mut [Kept], samples: &mut Samples) -> Result<()> {
         let mut lowest = f64::INFINITY;
         for server in servers {
-            server.settle()?;
             let value = knee::find(server, acks, self.scale.window.length)?;
             lowest = lowest.min(value);
             samples.add(Value { side: server.label.clone(), metric: Metric::Knee, value });
@@ -362,11 +381,11 @@ pub(crate) fn write_json(results: &impl Serialize, path: &Path) -> Result<()> {
 }
 
 /// Writes the JSON, and the charts beside it.
-fn save(results: &Results, path: &Path) -> Result<()> {
+fn save(runs: &Runs, path: &Path) -> Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    write_json(results, path)?;
+    write_json(runs, path)?;
     for sheet in SHEETS {
-        if let Some(chart) = svg::chart(sheet, results) {
+        if let Some(chart) = svg::chart(sheet, runs) {
             fs::write(folder.join(format!("{}.svg", sheet.file)), chart)?;
         }
     }

@@ -40,9 +40,9 @@ pub(crate) const SHEETS: &[Sheet] = &[
 
 impl Sheet {
     /// The lines of this sheet, grouped by the pair of sides they compare: only those share columns.
-    pub(crate) fn groups<'a>(&self, lines: &'a [Line]) -> Vec<(Vec<String>, Vec<&'a Line>)> {
+    pub(crate) fn groups<'a>(&self, lines: impl IntoIterator<Item = &'a Line>) -> Vec<(Vec<String>, Vec<&'a Line>)> {
         let mut groups: Vec<(Vec<String>, Vec<&Line>)> = Vec::new();
-        for line in lines.iter().filter(|line| self.metrics.contains(&line.kind) && !line.sides.is_empty()) {
+        for line in lines.into_iter().filter(|line| self.metrics.contains(&line.metric) && !line.sides.is_empty()) {
             let labels: Vec<String> = line.sides.iter().map(|side| side.label.clone()).collect();
             match groups.iter_mut().find(|(group, _)| *group == labels) {
                 Some((_, lines)) => lines.push(line),
@@ -54,7 +54,7 @@ impl Sheet {
 
     /// The name of a line within this sheet.
     pub(crate) fn line_name(&self, line: &Line) -> String {
-        if self.metrics.len() > 1 { format!("{}, {}", line.row, line.metric) } else { line.row.clone() }
+        if self.metrics.len() > 1 { format!("{}, {}", line.row, line.metric.name()) } else { line.row.clone() }
     }
 }
 
@@ -91,7 +91,7 @@ fn ratio_cell(ratio: Spread) -> Cell {
 }
 
 fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
-    let unit = lines.first().map_or("", |line| line.unit);
+    let unit = lines.first().map_or("", |line| &*line.unit);
     let limited = lines.iter().any(|line| line.limit.is_some());
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
@@ -116,7 +116,7 @@ fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
             let shares =
                 line.sides.iter().filter_map(|side| side.share_of_limit).map(|s| format!("{:.0} %", s * 100.0));
             cells.push(right(shares.collect::<Vec<_>>().join(" / ")));
-            cells.push(Cell::new(line.limit.unwrap_or("–")));
+            cells.push(Cell::new(line.limit.as_deref().unwrap_or("–")));
         }
         table.add_row(cells);
     }

@@ -1,6 +1,6 @@
 //! Samples of all rounds, and what is said about them: medians, and ratios of the rounds pair by pair.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits::Limits;
 use crate::machine::Machine;
@@ -9,7 +9,7 @@ use crate::metric::Metric;
 use crate::rows::Row;
 
 /// Median, least and most.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -28,7 +28,7 @@ impl Spread {
 }
 
 /// One side of a line.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Side {
     pub(crate) label: String,
     #[serde(flatten)]
@@ -40,23 +40,21 @@ pub(crate) struct Side {
 }
 
 /// One metric of one row.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) row: String,
-    #[serde(skip)]
-    pub(crate) kind: Metric,
-    pub(crate) metric: &'static str,
-    pub(crate) unit: &'static str,
+    pub(crate) metric: Metric,
+    pub(crate) unit: String,
     pub(crate) higher_is_better: bool,
     pub(crate) sides: Vec<Side>,
     /// How many times better the first side is than the second, round by round; above 1 is better, whatever the metric.
     pub(crate) ratio: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) limit: Option<&'static str>,
+    pub(crate) limit: Option<String>,
 }
 
 /// Everything a run found out.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Results {
     pub(crate) date: String,
     pub(crate) command: String,
@@ -109,13 +107,12 @@ impl Samples {
         };
         Line {
             row: row.name.clone(),
-            kind: metric,
-            metric: metric.name(),
-            unit: metric.unit(),
+            metric,
+            unit: metric.unit().to_owned(),
             higher_is_better: metric.higher_is_better(),
             sides,
             ratio,
-            limit: limit.map(|limit| limit.name()),
+            limit: limit.map(|limit| limit.name().to_owned()),
         }
     }
 }

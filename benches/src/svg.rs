@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use crate::report::{Sheet, number};
-use crate::results::{Line, Results};
+use crate::results::Line;
+use crate::runs::Runs;
 
 const LEFT: f64 = 300.0;
 const BARS: f64 = 460.0;
@@ -20,9 +21,9 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The chart of a sheet, or nothing when the run has no line for it.
-pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
-    let groups = sheet.groups(&results.lines);
+/// The chart of a sheet, or nothing when the runs have no line for it.
+pub(crate) fn chart(sheet: &Sheet, runs: &Runs) -> Option<String> {
+    let groups = sheet.groups(runs.lines());
     let mut body = String::new();
     let mut y = 58.0;
     for (labels, lines) in &groups {
@@ -37,17 +38,16 @@ pub(crate) fn chart(sheet: &Sheet, results: &Results) -> Option<String> {
     if groups.is_empty() {
         return None;
     }
-    let unit = groups[0].1.first().map_or("", |line| line.unit);
+    let unit = groups[0].1.first().map_or("", |line| &*line.unit);
     let better = if groups[0].1.first().is_some_and(|line| line.higher_is_better) { "more" } else { "less" };
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text x=\"16\" y=\"26\" font-size=\"17\" font-weight=\"600\">{title}, {unit} ({better} is better)</text>\n\
-         <text x=\"16\" y=\"44\" fill=\"#666\">{machine}; medians of {rounds} rounds, thin lines least and most; bars compare within a row</text>\n",
+         <text x=\"16\" y=\"44\" fill=\"#666\">{measured}, thin lines least and most; bars compare within a row</text>\n",
         height = y + 8.0,
         title = escape(sheet.title),
-        machine = escape(&results.machine.short()),
-        rounds = results.rounds,
+        measured = escape(&runs.measured()),
     );
     out += &body;
     out += "</svg>\n";
