@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 4;
 /// Part of a rate that has to be reached for it to count.
 const SUSTAINED: f64 = 0.95;
 /// What half of the requests may take, ms: beyond that they queue, and a longer window would not reach the rate.
-const PROMPT_MS: f64 = 20.0;
+const PROMPT_MS: u64 = 20;
 /// More is beyond what the load generator sends.
 const FASTEST: f64 = 1_000_000.0;
 const END_TO_END: [Metric; 3] = [Metric::EndToEndP50, Metric::EndToEndP99, Metric::EndToEndP999];
@@ -30,7 +30,7 @@ const OPEN: u64 = u64::MAX;
 /// A rate has two tries, for a virtual machine's host may take the time of one.
 pub(crate) fn find(server: &Server, acks: i16, length: Duration) -> Result<f64> {
     let sustained = |rate: f64| -> Result<bool> {
-        Ok(attempt(server, acks, rate, length)?.sustained() || attempt(server, acks, rate, length)?.sustained())
+        Ok(is_sustained(server, acks, rate, length)? || is_sustained(server, acks, rate, length)?)
     };
     let (mut low, mut high) = (0.0, 500.0);
     while high < FASTEST && sustained(high)? {
@@ -44,29 +44,15 @@ pub(crate) fn find(server: &Server, acks: i16, length: Duration) -> Result<f64> 
     Ok(low)
 }
 
-/// What came of a rate.
-struct Attempt {
-    rate: f64,
-    achieved: f64,
-    p50_ms: f64,
-}
-
-impl Attempt {
-    fn sustained(&self) -> bool {
-        self.achieved >= self.rate * SUSTAINED && self.p50_ms <= PROMPT_MS
-    }
-}
-
-fn attempt(server: &Server, acks: i16, rate: f64, length: Duration) -> Result<Attempt> {
+fn is_sustained(server: &Server, acks: i16, rate: f64, length: Duration) -> Result<bool> {
     check_interrupted()?;
     server.settle()?;
     let window = Window { warm_up: length / 4, length, max_bytes: u64::MAX };
     with_topic(server, "bench-knee", acks, |topics| {
         let prepared = prepared(new_batch(1000, 1), acks, topics, CONNECTIONS as i32)?;
         let (latencies, measured, acknowledged) = Paced::new(&prepared, CONNECTIONS, rate).run(server.aim, window)?;
-        let achieved = measured.sent_records / measured.seconds;
-        let p50_ms = latencies.value_at_quantile(0.5) as f64 / 1e6;
-        Ok((Attempt { rate, achieved, p50_ms }, acknowledged))
+        let prompt = latencies.value_at_quantile(0.5) <= PROMPT_MS * 1_000_000;
+        Ok((prompt && measured.sent_records / measured.seconds >= rate * SUSTAINED, acknowledged))
     })
 }
 

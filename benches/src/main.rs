@@ -308,6 +308,7 @@ impl Bench {
             if let Err(error) = self.knee(acks, servers, &mut kept, &mut samples) {
                 check_interrupted()?;
                 self.failed(format!("{}: {error:#}", row.name), bar);
+                servers.iter().try_for_each(alive)?;
                 bar.inc((self.rounds * servers.len()) as u64);
                 return Ok(samples);
             }
@@ -329,8 +330,7 @@ impl Bench {
                     Err(error) => {
                         let failure = format!("{} on {} in round {}: {error:#}", row.name, server.label, round + 1);
                         self.failed(failure, bar);
-                        process::cpu_seconds(server.aim.pid)
-                            .with_context(|| format!("{} died; {}", server.label, server.last_words()))?;
+                        alive(server)?;
                     }
                 }
             }
@@ -359,6 +359,13 @@ impl Bench {
         kept.iter_mut().for_each(|kept| kept.rate = Some(lowest / 2.0));
         Ok(())
     }
+}
+
+/// An error, with the end of its log, when the server is gone.
+fn alive(server: &Server) -> Result<()> {
+    process::cpu_seconds(server.aim.pid)
+        .map(drop)
+        .with_context(|| format!("{} died; {}", server.label, server.last_words()))
 }
 
 /// The command line of this run.

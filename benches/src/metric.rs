@@ -1,16 +1,17 @@
 //! What is measured, and the raw limits it is held against.
 
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
 use self::Metric::{
     CpuPerGigabyte, EndToEndP50, EndToEndP99, EndToEndP999, GeneratorCpuPerGigabyte, IdleCpu, KibibytesPerConnection,
     Knee, MegabytesPerSecond, P50, P99, P999, PeakMebibytes, RecordsPerSecond, RestMebibytes, Start, StartToProduce,
     TopicsPerSecond, TransactionsPerSecond,
 };
-use serde::{Deserialize, Serialize};
-
 use crate::limits::Limits;
 
 /// What one row measures; the unit is part of it. In JSON it is its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ValueEnum, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "String")]
 pub(crate) enum Metric {
     /// Record batches, as on the wire.
@@ -45,28 +46,6 @@ pub(crate) enum Metric {
     KibibytesPerConnection,
 }
 
-const ALL: [Metric; 19] = [
-    MegabytesPerSecond,
-    RecordsPerSecond,
-    CpuPerGigabyte,
-    GeneratorCpuPerGigabyte,
-    PeakMebibytes,
-    P50,
-    P99,
-    P999,
-    EndToEndP50,
-    EndToEndP99,
-    EndToEndP999,
-    TopicsPerSecond,
-    TransactionsPerSecond,
-    Knee,
-    Start,
-    StartToProduce,
-    IdleCpu,
-    RestMebibytes,
-    KibibytesPerConnection,
-];
-
 impl From<Metric> for &'static str {
     fn from(metric: Metric) -> Self {
         metric.name()
@@ -77,7 +56,8 @@ impl TryFrom<String> for Metric {
     type Error = String;
 
     fn try_from(name: String) -> Result<Self, String> {
-        ALL.into_iter().find(|metric| metric.name() == name).ok_or_else(|| format!("\"{name}\" is no metric"))
+        let mut known = Self::value_variants().iter().copied();
+        known.find(|metric| metric.name() == name).ok_or_else(|| format!("\"{name}\" is no metric"))
     }
 }
 
