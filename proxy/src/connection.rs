@@ -86,7 +86,7 @@ async fn talk(
     let session = shared.sasl.clone().map(|sasl| Arc::new(Session::new(sasl)));
     if let Some(session) = &session {
         let _stranger = shared.strangers.try_acquire().map_err(|_| CallError::Crowded)?;
-        let entered = enter(session, &connection, reader, writer, shared);
+        let entered = Box::pin(enter(session, &connection, reader, writer, shared));
         let Some(entered) = shared.drain.run_until_cancelled(entered).await else { return Ok(End::Drain) };
         if !entered? {
             return Ok(End::Left);

@@ -104,7 +104,7 @@ impl Reader {
 
     /// Reads on until the client closes its side, whatever it sends.
     pub(crate) async fn discard(&mut self) {
-        let mut buffer = [0; 4096];
+        let mut buffer = vec![0; 4096];
         loop {
             let read = match &mut self.stream {
                 Source::Plain(stream) => match stream.readable().await {

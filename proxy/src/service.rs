@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -139,7 +139,7 @@ impl Call {
             match api {
                 ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => match session {
                     Some(session) => {
-                        let outcome = session.answer(Request { head, body }).await?;
+                        let outcome = Box::pin(session.answer(Request { head, body })).await?;
                         refused = outcome.refused;
                         Ok(outcome.response)
                     }
@@ -160,12 +160,11 @@ impl Call {
                 }
             }
         };
-        let (result, spent) = match timed(AssertUnwindSafe(answer).catch_unwind(), meter.is_some()).await {
-            (Ok(result), spent) => (result, spent),
-            (Err(_), _) => {
-                metrics::get().panics.inc();
-                return Err(CallError::Panic { api, version });
-            }
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        let (result, spent) = timed(pin!(answer), meter.is_some()).await;
+        let Ok(result) = result else {
+            metrics::get().panics.inc();
+            return Err(CallError::Panic { api, version });
         };
         drop(reservation);
         let result = result.map(|mut response| {
@@ -195,8 +194,7 @@ impl Call {
 }
 
 /// The outcome, and how long a thread was busy with it if that is to be known.
-async fn timed<T>(work: impl Future<Output = T>, measure: bool) -> (T, Duration) {
-    let mut work = pin!(work);
+async fn timed<T>(mut work: Pin<&mut impl Future<Output = T>>, measure: bool) -> (T, Duration) {
     if !measure {
         return (work.await, Duration::ZERO);
     }
