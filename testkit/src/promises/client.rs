@@ -1,6 +1,5 @@
 //! A client that uses every feature, and writes down what it was promised.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +7,10 @@ use crate::session::Session;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
 
 use super::ledger::{Kind, Ledger};
 use super::wire::{self, Outgoing};
+use super::world::World;
 use super::{PARTITIONS, RETRY, TOPIC};
 
 pub(crate) struct Client {
@@ -34,22 +33,10 @@ impl Client {
     }
 
     /// Works whenever there is a server, until the world ends.
-    pub(crate) async fn run(mut self, mut world: watch::Receiver<Option<SocketAddr>>) {
-        loop {
-            let Ok(address) = world.wait_for(Option::is_some).await.map(|address| *address) else { return };
-            if let Some(address) = address
-                && let Ok(mut session) = Session::connect(address).await
-            {
-                while matches!(world.has_changed(), Ok(false)) && self.step(&mut session).await.is_ok() {
-                    if !self.pause.is_zero() {
-                        tokio::time::sleep(self.pause).await;
-                    }
-                }
-            }
-            // Gone, or about to be.
-            if world.wait_for(|now| *now != address).await.is_err() {
-                return;
-            }
+    pub(crate) async fn run(mut self, world: World) {
+        let (mut steps, mut done) = (world.steps(self.pause), Ok(()));
+        while let Some(session) = steps.next(done).await {
+            done = self.step(session).await;
         }
     }
 

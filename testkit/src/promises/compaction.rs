@@ -10,10 +10,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
 
-use super::groups::connected;
 use super::wire::{self, Outgoing, Read};
+use super::world::World;
 use crate::session::Session;
 
 const TOPIC: &str = "facts";
@@ -55,25 +54,12 @@ pub(crate) async fn set_up(address: SocketAddr) {
 }
 
 /// Writes whenever there is a server.
-pub(crate) async fn produce(
-    seed: u64,
-    mut world: watch::Receiver<Option<SocketAddr>>,
-    facts: Shared,
-    acks: i16,
-    pause: Duration,
-) {
+pub(crate) async fn produce(seed: u64, world: World, facts: Shared, acks: i16, pause: Duration) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut number = 0;
-    while let Some(mut session) = connected(&mut world).await {
-        while matches!(world.has_changed(), Ok(false)) {
-            if send(&mut session, &mut number, &mut rng, &facts, acks).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(PAUSE + pause).await;
-        }
-        if world.changed().await.is_err() {
-            return;
-        }
+    let (mut steps, mut done) = (world.steps(PAUSE + pause), Ok(()));
+    while let Some(session) = steps.next(done).await {
+        done = send(session, &mut number, &mut rng, &facts, acks).await;
     }
 }
 

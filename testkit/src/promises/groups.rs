@@ -12,10 +12,10 @@ use crate::http;
 use crate::session::Session;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::PATIENCE;
 use super::wire::{self, Outgoing, Read};
+use super::world::World;
 
 /// The topic that both groups consume, and its partitions.
 pub(crate) const WORK: &str = "work";
@@ -100,34 +100,13 @@ impl Books {
     }
 }
 
-/// A session with the server that there is now; `None` when the world has worked.
-pub(crate) async fn connected(world: &mut watch::Receiver<Option<SocketAddr>>) -> Option<Session> {
-    loop {
-        let address = world.wait_for(Option::is_some).await.map(|address| *address).ok()?;
-        if let Some(address) = address
-            && let Ok(session) = Session::connect(address).await
-        {
-            return Some(session);
-        }
-        world.changed().await.ok()?;
-    }
-}
-
 /// Produces messages for the groups, each value once.
-pub(crate) async fn produce(mut world: watch::Receiver<Option<SocketAddr>>, books: Shared, pause: Duration) {
+pub(crate) async fn produce(world: World, books: Shared, pause: Duration) {
+    let (mut steps, mut done) = (world.steps(PAUSE + pause), Ok(()));
     let mut batch = 0_u64;
-    while let Some(mut session) = connected(&mut world).await {
-        while matches!(world.has_changed(), Ok(false)) {
-            batch += 1;
-            if send(&mut session, batch, &books).await.is_err() {
-                break;
-            }
-            tokio::time::sleep(PAUSE + pause).await;
-        }
-        // Gone, or about to be.
-        if world.changed().await.is_err() {
-            return;
-        }
+    while let Some(session) = steps.next(done).await {
+        batch += 1;
+        done = send(session, batch, &books).await;
     }
 }
 
@@ -143,15 +122,13 @@ async fn send(session: &mut Session, batch: u64, books: &Shared) -> io::Result<(
 }
 
 /// Consumes as one group.
-pub(crate) async fn consume(style: &'static Style, mut world: watch::Receiver<Option<SocketAddr>>, books: Shared) {
+pub(crate) async fn consume(style: &'static Style, world: World, books: Shared) {
     let mut places: Vec<(String, i32)> =
         (0..PARTITIONS).map(|partition| (style.source.to_owned(), partition)).collect();
     places.push((style.retry(), 0));
-    while let Some(mut session) = connected(&mut world).await {
-        while matches!(world.has_changed(), Ok(false)) && take(style, &places, &mut session, &books).await.is_ok() {}
-        if world.changed().await.is_err() {
-            return;
-        }
+    let (mut steps, mut done) = (world.steps(PAUSE), Ok(()));
+    while let Some(session) = steps.next(done).await {
+        done = take(style, &places, session, &books).await;
     }
 }
 
@@ -176,7 +153,6 @@ async fn take(
             wire::commit(session, style.name, topic, *partition, next).await?;
         }
     }
-    tokio::time::sleep(PAUSE).await;
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod ledger;
 mod retention;
 mod shares;
 pub mod wire;
+mod world;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use ledger::{Counts, Kind};
 use retention::Window;
 use shares::Tasks;
 use wire::Read;
+use world::World;
 
 const CLIENTS: u32 = 4;
 /// The topic that all clients write to, and its partitions.
@@ -120,8 +122,8 @@ impl Load {
         let (ledger, books) = (Arc::new(Mutex::new(Ledger::new(acks))), Arc::new(Mutex::new(Books::new(acks))));
         let tasks = Arc::new(Mutex::new(Tasks::new(survives)));
         let (facts, window) = (Arc::default(), Arc::new(Mutex::new(Window::new(survives))));
-        let (senders, to_senders) = watch::channel(Some(address));
-        let (groups, to_groups) = watch::channel(Some(address));
+        let (senders, to_senders) = World::new(address);
+        let (groups, to_groups) = World::new(address);
         let (mut clients, mut consumers) = (JoinSet::new(), JoinSet::new());
         for style in &groups::STYLES {
             wire::ask_for(address, style.source).await;

@@ -11,11 +11,10 @@ use parking_lot::Mutex;
 use rand::distr::{Alphanumeric, SampleString};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
 
 use super::Survives;
-use super::groups::connected;
 use super::wire::{self, OFFSET_OUT_OF_RANGE, Outgoing, Read};
+use super::world::World;
 use crate::session::Session;
 
 const TOPIC: &str = "window";
@@ -78,28 +77,14 @@ pub(crate) async fn set_up(address: SocketAddr) {
 }
 
 /// Writes and deletes whenever there is a server.
-pub(crate) async fn produce(
-    seed: u64,
-    mut world: watch::Receiver<Option<SocketAddr>>,
-    window: Shared,
-    acks: i16,
-    pause: Duration,
-) {
+pub(crate) async fn produce(seed: u64, world: World, window: Shared, acks: i16, pause: Duration) {
     let mut rng = StdRng::seed_from_u64(seed);
-    while let Some(mut session) = connected(&mut world).await {
-        while matches!(world.has_changed(), Ok(false)) {
-            let done = match rng.random_range(0..DELETES) {
-                0 => delete(&mut session, &mut rng, &window).await,
-                _ => send(&mut session, &mut rng, &window, acks).await,
-            };
-            if done.is_err() {
-                break;
-            }
-            tokio::time::sleep(PAUSE + pause).await;
-        }
-        if world.changed().await.is_err() {
-            return;
-        }
+    let (mut steps, mut done) = (world.steps(PAUSE + pause), Ok(()));
+    while let Some(session) = steps.next(done).await {
+        done = match rng.random_range(0..DELETES) {
+            0 => delete(session, &mut rng, &window).await,
+            _ => send(session, &mut rng, &window, acks).await,
+        };
     }
 }
 

@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio::sync::watch;
 
-use super::groups::connected;
 use super::wire::{self, Outgoing, Read};
+use super::world::World;
 use super::{PATIENCE, Survives};
 use crate::session::Session;
 use crate::share::{self, Place, ShareMember, Taken, Verdict, Want};
@@ -116,24 +115,18 @@ pub(crate) async fn set_up(address: SocketAddr) {
 }
 
 /// Produces records, each value once, no faster than they are taken.
-pub(crate) async fn produce(mut world: watch::Receiver<Option<SocketAddr>>, tasks: Shared, acks: i16, pause: Duration) {
+pub(crate) async fn produce(world: World, tasks: Shared, acks: i16, pause: Duration) {
+    let (mut steps, mut done) = (world.steps(PAUSE + pause), Ok(()));
     let mut batch = 0_u64;
-    while let Some(mut session) = connected(&mut world).await {
-        while matches!(world.has_changed(), Ok(false)) {
-            let waiting = {
-                let tasks = tasks.lock();
-                tasks.produced.len().saturating_sub(tasks.stories.len())
-            };
-            if waiting < BACKLOG {
-                batch += 1;
-                if send(&mut session, batch, &tasks, acks).await.is_err() {
-                    break;
-                }
-            }
-            tokio::time::sleep(PAUSE + pause).await;
-        }
-        if world.changed().await.is_err() {
-            return;
+    while let Some(session) = steps.next(done).await {
+        let waiting = {
+            let tasks = tasks.lock();
+            tasks.produced.len().saturating_sub(tasks.stories.len())
+        };
+        done = Ok(());
+        if waiting < BACKLOG {
+            batch += 1;
+            done = send(session, batch, &tasks, acks).await;
         }
     }
 }
@@ -166,20 +159,11 @@ fn verdict(record: &Taken) -> Option<Verdict> {
 }
 
 /// A member, whenever there is a server.
-pub(crate) async fn work(
-    id: u32,
-    seed: u64,
-    mut world: watch::Receiver<Option<SocketAddr>>,
-    tasks: Shared,
-    pause: Duration,
-) {
+pub(crate) async fn work(id: u32, seed: u64, mut world: World, tasks: Shared, pause: Duration) {
     let mut rng = StdRng::seed_from_u64(seed);
-    while let Some(session) = connected(&mut world).await {
+    while let Some(session) = world.next_life().await {
         // What it held comes again.
         let _ = stay(session, id, &mut rng, &world, &tasks, pause).await;
-        if world.changed().await.is_err() {
-            return;
-        }
     }
 }
 
@@ -187,7 +171,7 @@ async fn stay(
     session: Session,
     id: u32,
     rng: &mut StdRng,
-    world: &watch::Receiver<Option<SocketAddr>>,
+    world: &World,
     tasks: &Shared,
     pause: Duration,
 ) -> io::Result<()> {
@@ -195,7 +179,7 @@ async fn stay(
     let joined = ShareMember::join(session, GROUP, &format!("{GROUP}-{id}"), TOPIC, PARTITIONS).await?;
     let mut member = wire::or_gone(joined)?;
     let (mut beat, mut held) = (Instant::now(), Vec::<Held>::new());
-    while matches!(world.has_changed(), Ok(false)) {
+    while world.is_same() {
         if beat.elapsed() > BEAT {
             wire::or_gone(member.beat().await?)?;
             beat = Instant::now();
