@@ -20,7 +20,7 @@ use crate::process::cpu_seconds;
 use crate::rows::IN_FLIGHT;
 use crate::wire::{Connection, Prepared, Producer, acknowledged, check, topic_name};
 
-/// The last version with topic names instead of ids, which both servers know.
+/// The last version with topic names instead of ids.
 const FETCH: i16 = 12;
 /// How far consumers that follow may fall behind before producers wait for them: what they read is then the tail.
 const TAIL_BYTES: u64 = 32 << 20;
@@ -84,20 +84,24 @@ impl Counters {
         })
     }
 
-    /// Sleeps through the window and returns what was counted in it; stops the threads in any case.
+    /// Sleeps through a window that begins with the first answer, for that may take its time (a cold JIT).
     pub(crate) fn watch(&self, pid: u32, window: Window) -> Result<Measured> {
-        let watch = || {
-            let idle = |until: Instant, max: u64| {
-                while Instant::now() < until && !self.failed.load(Relaxed) && self.sent_bytes.load(Relaxed) < max {
-                    thread::sleep(Duration::from_millis(10).min(until.saturating_duration_since(Instant::now())));
-                }
-            };
-            // A first answer may take its time (a cold JIT); the warm-up starts with it.
-            let patience = Instant::now() + Duration::from_secs(30);
-            while self.sent_records.load(Relaxed) == 0 && Instant::now() < patience && !self.failed.load(Relaxed) {
-                thread::sleep(Duration::from_millis(1));
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.sent_records.load(Relaxed) == 0 && Instant::now() < patience && !self.failed.load(Relaxed) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.watch_from(Instant::now(), pid, window)
+    }
+
+    /// Sleeps through the window and returns what was counted in it; stops the threads in any case.
+    fn watch_from(&self, begin: Instant, pid: u32, window: Window) -> Result<Measured> {
+        let idle = |until: Instant, max: u64| {
+            while Instant::now() < until && !self.failed.load(Relaxed) && self.sent_bytes.load(Relaxed) < max {
+                thread::sleep(Duration::from_millis(10).min(until.saturating_duration_since(Instant::now())));
             }
-            idle(Instant::now() + window.warm_up, window.max_bytes / 2);
+        };
+        let watch = || {
+            idle(begin + window.warm_up, window.max_bytes / 2);
             let before = self.snapshot(pid)?;
             let start = Instant::now();
             idle(start + window.length, window.max_bytes);
@@ -337,6 +341,7 @@ impl<'a> Paced<'a> {
     pub(crate) fn due(&self, number: i32) -> Instant {
         self.start + Duration::from_secs_f64(f64::from(number) / self.rate)
     }
+
     /// Returns latencies in nanoseconds, what was measured, and the number of acknowledged records.
     pub(crate) fn run(&self, aim: Aim, window: Window) -> Result<(Histogram<u64>, Measured, u64)> {
         let counters = Counters::default();
@@ -349,7 +354,8 @@ impl<'a> Paced<'a> {
                     scope.spawn(move || c.guard(self.connection(aim, i, warm, total, c)))
                 })
                 .collect();
-            let measured = counters.watch(aim.pid, window);
+            // By the timetable: a window that began with a late first answer would outlast the requests.
+            let measured = counters.watch_from(self.start, aim.pid, window);
             let mut latencies = histogram()?;
             for thread in threads {
                 latencies.add(thread.join().map_err(|_| anyhow::anyhow!("a load thread panicked"))??)?;

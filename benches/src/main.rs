@@ -1,7 +1,7 @@
 //! `krocket-bench`: krocket and a real Apache Kafka side by side, the same load on the same machine in the same run;
 //! then krocket's features beside a real RocketMQ.
 //!
-//! A row is measured in rounds, krocket and Kafka in turn, and its ratio is that of each round's pair. The method and
+//! A row is measured in rounds, the servers in turn, and a ratio is that of each round's pair. The method and
 //! what each row sends are described in docs/bench/README.md.
 
 mod batch;
@@ -34,7 +34,7 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
@@ -62,6 +62,7 @@ const LITTLE_ROOM: u64 = 6 << 30;
 enum Only {
     Krocket,
     Kafka,
+    Nisshi,
     Rocketmq,
 }
 
@@ -99,6 +100,10 @@ struct Options {
     /// The server under test [default: krocket beside this program]
     #[arg(long, value_name = "FILE")]
     krocket: Option<PathBuf>,
+    /// Nisshi (the former Tansu), measured too in the rows that it can do:
+    /// `cargo install nisshi --no-default-features --features libsql`
+    #[arg(long, value_name = "FILE")]
+    nisshi: Option<PathBuf>,
     /// Folder for the servers' data, on the disk to be measured [default: bench-data beside this program]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -142,7 +147,7 @@ fn chosen(options: &Options) -> (Vec<Row>, Vec<features::Row>) {
     if options.features || options.only == Some(Only::Rocketmq) {
         rows.clear();
     }
-    if options.only == Some(Only::Kafka) {
+    if matches!(options.only, Some(Only::Kafka | Only::Nisshi)) {
         features.clear();
     }
     (rows, features)
@@ -156,6 +161,7 @@ fn run(options: &Options) -> Result<bool> {
     let places = Places {
         krocket: options.krocket.clone().unwrap_or_else(|| beside.join("krocket")),
         kafka_script: repository.join("tests/peers/kafka"),
+        nisshi: options.nisshi.clone(),
         rocketmq_script: repository.join("tests/peers/rocketmq"),
         rocketmq_program: repository.join("benches/rocketmq/Bench.java"),
         data: options.data.clone().unwrap_or_else(|| beside.join("bench-data")),
@@ -271,10 +277,10 @@ fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Resu
 /// The servers to measure: without Java or Maven krocket alone, with a sentence.
 fn kinds(options: &Options, places: &Places) -> Result<Vec<Kind>> {
     let mut kinds = Vec::new();
-    if options.only != Some(Only::Kafka) {
+    if matches!(options.only, None | Some(Only::Krocket)) {
         kinds.push(Kind::Krocket);
     }
-    if options.only != Some(Only::Krocket) {
+    if matches!(options.only, None | Some(Only::Kafka)) {
         match server::kafka_available(places) {
             Ok(()) => kinds.push(Kind::Kafka),
             Err(why) => {
@@ -282,6 +288,11 @@ fn kinds(options: &Options, places: &Places) -> Result<Vec<Kind>> {
                 say(&format!("Kafka can't be started here, krocket is measured alone: {why}"));
             }
         }
+    }
+    match (&options.nisshi, options.only) {
+        (Some(_), None | Some(Only::Nisshi)) => kinds.push(Kind::Nisshi),
+        (None, Some(Only::Nisshi)) => bail!("name Nisshi's program with --nisshi"),
+        _ => {}
     }
     Ok(kinds)
 }
@@ -303,9 +314,9 @@ impl Bench {
                 server.renew()?;
             }
         }
-        if let Work::Knee { acks } = row.work {
+        if let Work::Knee { .. } = row.work {
             bar.set_message(format!("{}, looking for it", row.name));
-            if let Err(error) = self.knee(acks, servers, &mut kept, &mut samples) {
+            if let Err(error) = self.knee(row, servers, &mut kept, &mut samples) {
                 check_interrupted()?;
                 self.failed(format!("{}: {error:#}", row.name), bar);
                 servers.iter().try_for_each(alive)?;
@@ -349,10 +360,10 @@ impl Bench {
     }
 
     /// Half of the lower knee is what all servers get.
-    fn knee(&self, acks: i16, servers: &[Server], kept: &mut [Kept], samples: &mut Samples) -> Result<()> {
+    fn knee(&self, row: &Row, servers: &[Server], kept: &mut [Kept], samples: &mut Samples) -> Result<()> {
         let mut lowest = f64::INFINITY;
-        for server in servers {
-            let value = knee::find(server, acks, self.scale.window.length)?;
+        for server in servers.iter().filter(|server| row.runs_on(server.kind)) {
+            let value = knee::find(server, row.acks(), self.scale.window.length)?;
             lowest = lowest.min(value);
             samples.add(Value { side: server.label.clone(), metric: Metric::Knee, value });
         }

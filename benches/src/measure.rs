@@ -68,7 +68,7 @@ pub(crate) fn new_batch(value: usize, bytes: usize) -> Batch {
 /// Kafka flushes by topic; krocket by what the producer asks for.
 pub(crate) fn configs(kind: Kind, acks: i16) -> &'static [(&'static str, &'static str)] {
     match (kind, acks) {
-        (Kind::Krocket, _) => &[],
+        (Kind::Krocket | Kind::Nisshi, _) => &[],
         (Kind::Kafka, -1) => &[("file.delete.delay.ms", "1000"), ("flush.messages", "1")],
         (Kind::Kafka, _) => &[("file.delete.delay.ms", "1000")],
     }

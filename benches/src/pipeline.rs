@@ -18,7 +18,7 @@ use crate::load::{Aim, Counters, Measured, Window, histogram};
 use crate::transactions::{Transactional, again};
 use crate::wire::{self, Connection, check, name, topic_name};
 
-/// The last version with topic names instead of ids, which both servers know.
+/// The last version with topic names instead of ids.
 const FETCH: i16 = 12;
 /// Of transaction protocol 2 (KIP-890).
 const TXN_OFFSET_COMMIT: i16 = 5;

@@ -39,7 +39,7 @@ pub(crate) const SHEETS: &[Sheet] = &[
 ];
 
 impl Sheet {
-    /// The lines of this sheet, grouped by the pair of sides they compare: only those share columns.
+    /// The lines of this sheet, grouped by the sides they compare: only those share columns.
     pub(crate) fn groups<'a>(&self, lines: impl IntoIterator<Item = &'a Line>) -> Vec<(Vec<String>, Vec<&'a Line>)> {
         let mut groups: Vec<(Vec<String>, Vec<&Line>)> = Vec::new();
         for line in lines.into_iter().filter(|line| self.metrics.contains(&line.metric) && !line.sides.is_empty()) {
@@ -96,9 +96,11 @@ fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
     let mut table = Table::new();
     table.load_style(UTF8_BORDERS_ONLY);
     let mut header = vec![Cell::new("row")];
-    header.extend(labels.iter().map(|label| right(format!("{label}\n{unit}"))));
-    if labels.len() == 2 {
-        header.extend([right("ratio".into()), right("min – max".into())]);
+    for (i, label) in labels.iter().enumerate() {
+        header.push(right(format!("{label}\n{unit}")));
+        if i > 0 {
+            header.extend([right("ratio".into()), right("min – max".into())]);
+        }
     }
     if limited {
         header.extend([right("of limit".into()), Cell::new("limit")]);
@@ -106,11 +108,13 @@ fn table(sheet: &Sheet, labels: &[String], lines: &[&Line]) -> Table {
     table.set_header(header);
     for line in lines {
         let mut cells = vec![Cell::new(sheet.line_name(line))];
-        cells.extend(line.sides.iter().map(|side| right(number(side.spread.median))));
-        match line.ratio {
-            Some(ratio) => cells.extend([ratio_cell(ratio), right(format!("{:.2} – {:.2}", ratio.min, ratio.max))]),
-            None if labels.len() == 2 => cells.extend([right("–".into()), right("–".into())]),
-            None => {}
+        for (i, side) in line.sides.iter().enumerate() {
+            cells.push(right(number(side.spread.median)));
+            match side.ratio {
+                Some(ratio) => cells.extend([ratio_cell(ratio), right(format!("{:.2} – {:.2}", ratio.min, ratio.max))]),
+                None if i > 0 => cells.extend([right("–".into()), right("–".into())]),
+                None => {}
+            }
         }
         if limited {
             let shares =
@@ -138,7 +142,10 @@ pub(crate) fn text(results: &Results) -> String {
         number(l.memcpy_mb_s),
     );
     out += "acks=1: written to the OS on both sides. acks=all: krocket's fdatasync beside Kafka's flush.messages=1.\n";
-    out += &format!("Medians of {} rounds; a ratio above 1 means that the first column is better.\n", results.rounds);
+    out += &format!(
+        "Medians of {} rounds; a ratio above 1 means that the first column is better than the one before the ratio.\n",
+        results.rounds
+    );
     if results.machine.load_before > 1.0 {
         out += &format!(
             "The machine was not idle: load {:.1} before anything was started.\n",

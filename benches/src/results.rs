@@ -37,6 +37,9 @@ pub(crate) struct Side {
     /// Part of the raw limit, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) share_of_limit: Option<f64>,
+    /// How many times better the first side is than this one, round by round; above 1 is better, whatever the metric.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio: Option<Spread>,
 }
 
 /// One metric of one row.
@@ -47,8 +50,6 @@ pub(crate) struct Line {
     pub(crate) unit: String,
     pub(crate) higher_is_better: bool,
     pub(crate) sides: Vec<Side>,
-    /// How many times better the first side is than the second, round by round; above 1 is better, whatever the metric.
-    pub(crate) ratio: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) limit: Option<String>,
 }
@@ -92,26 +93,24 @@ impl Samples {
 
     fn line(&self, row: &Row, metric: Metric, order: &[String], limits: &Limits) -> Line {
         let limit = row.limits().into_iter().find(|limit| limit.metric() == metric);
-        let sides: Vec<Side> = order
+        let mut sides: Vec<Side> = order
             .iter()
             .filter_map(|label| {
                 let (_, _, samples) = self.0.iter().find(|(m, side, _)| *m == metric && side == label)?;
                 let spread = Spread::of(samples)?;
                 let share_of_limit = limit.map(|limit| limit.share(spread.median, limits));
-                Some(Side { label: label.clone(), spread, samples: samples.clone(), share_of_limit })
+                Some(Side { label: label.clone(), spread, samples: samples.clone(), share_of_limit, ratio: None })
             })
             .collect();
-        let ratio = match &sides[..] {
-            [a, b] => ratios(metric, &a.samples, &b.samples),
-            _ => None,
-        };
+        if let Some((first, others)) = sides.split_first_mut() {
+            others.iter_mut().for_each(|side| side.ratio = ratios(metric, &first.samples, &side.samples));
+        }
         Line {
             row: row.name.clone(),
             metric,
             unit: metric.unit().to_owned(),
             higher_is_better: metric.higher_is_better(),
             sides,
-            ratio,
             limit: limit.map(|limit| limit.name().to_owned()),
         }
     }

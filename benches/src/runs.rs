@@ -76,7 +76,7 @@ mod tests {
     fn run(rounds: usize, rows: &[&str]) -> Results {
         let line = |row: &&str| {
             serde_json::json!({
-                "row": row, "metric": "p99", "unit": "ms", "higher_is_better": false, "sides": [], "ratio": null,
+                "row": row, "metric": "p99", "unit": "ms", "higher_is_better": false, "sides": [],
             })
         };
         let note = |row: &&str| format!("{row}: half");

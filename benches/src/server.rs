@@ -27,12 +27,15 @@ static STARTED: AtomicUsize = AtomicUsize::new(0);
 pub(crate) enum Kind {
     Krocket,
     Kafka,
+    /// On SQLite, the one of its stores that is a local file.
+    Nisshi,
 }
 
 /// Where things are.
 pub(crate) struct Places {
     pub(crate) krocket: PathBuf,
     pub(crate) kafka_script: PathBuf,
+    pub(crate) nisshi: Option<PathBuf>,
     pub(crate) rocketmq_script: PathBuf,
     /// What measures RocketMQ, Java.
     pub(crate) rocketmq_program: PathBuf,
@@ -52,8 +55,8 @@ pub(crate) struct Server {
     /// krocket's configuration, TOML.
     config: String,
     child: Option<Child>,
-    script: PathBuf,
-    binary: PathBuf,
+    /// A script for Kafka.
+    program: PathBuf,
     filler: Filler,
 }
 
@@ -81,51 +84,83 @@ impl Server {
             http: free_port()?,
             config: config.to_owned(),
             child: None,
-            script: places.kafka_script.clone(),
-            binary: places.krocket.clone(),
+            program: match kind {
+                Kind::Krocket => places.krocket.clone(),
+                Kind::Kafka => places.kafka_script.clone(),
+                Kind::Nisshi => places.nisshi.clone().context("name Nisshi's program with --nisshi")?,
+            },
         };
-        match kind {
-            Kind::Krocket => server.start_krocket()?,
-            Kind::Kafka => server.start_kafka()?,
-        }
+        server.launch()?;
         Ok(server)
+    }
+
+    fn launch(&mut self) -> Result<()> {
+        match self.kind {
+            Kind::Krocket => self.start_krocket(),
+            Kind::Kafka => self.start_kafka(),
+            Kind::Nisshi => self.start_nisshi(),
+        }
     }
 
     fn start_krocket(&mut self) -> Result<()> {
         self.label = "krocket".into();
-        let address = self.aim.address;
-        let log_path = self.folder.join("krocket.log");
-        let log = File::create(&log_path)?;
         let config = self.folder.join("krocket.toml");
         fs::write(&config, &self.config)?;
-        let child = Command::new(&self.binary)
-            .args(["serve", "--listen", &address.to_string(), "--http", &format!("127.0.0.1:{}", self.http)])
+        let mut command = Command::new(&self.program);
+        command
+            .args(["serve", "--listen", &self.aim.address.to_string(), "--http", &format!("127.0.0.1:{}", self.http)])
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")
-            .arg(self.folder.join("data"))
+            .arg(self.folder.join("data"));
+        self.spawn(&mut command)
+    }
+
+    fn start_nisshi(&mut self) -> Result<()> {
+        let version = run(Command::new(&self.program).arg("--version"))?;
+        self.label = format!("Nisshi {}", version.rsplit(' ').next().unwrap_or_default());
+        let url = format!("tcp://{}", self.aim.address);
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--listener-url", &url, "--advertised-listener-url", &url, "--silent"])
+            // Within the folder.
+            .args(["--storage-engine", "sqlite://nisshi.db"])
+            .current_dir(&self.folder);
+        self.spawn(&mut command)
+    }
+
+    /// Starts a child and waits until it answers.
+    fn spawn(&mut self, command: &mut Command) -> Result<()> {
+        let log_path = self.log_path();
+        let log = File::create(&log_path)?;
+        let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .with_context(|| format!("starting {}", self.binary.display()))?;
+            .with_context(|| format!("starting {}", self.program.display()))?;
         self.aim.pid = child.id();
         let child = self.child.insert(child);
         let deadline = Instant::now() + Duration::from_secs(120);
-        while !wire::answers(address) {
+        while !wire::answers(self.aim.address) {
             if let Some(status) = child.try_wait()? {
-                bail!("krocket ended with {status}: {}", fs::read_to_string(&log_path)?.trim());
+                bail!("{} ended with {status}: {}", self.label, fs::read_to_string(&log_path)?.trim());
             }
-            ensure!(Instant::now() < deadline, "krocket does not answer on {address}; see {}", log_path.display());
+            let (label, address, log) = (&self.label, self.aim.address, log_path.display());
+            ensure!(Instant::now() < deadline, "{label} does not answer on {address}; see {log}");
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     }
 
+    fn log_path(&self) -> PathBuf {
+        self.folder.join(format!("{:?}.log", self.kind).to_lowercase())
+    }
+
     fn start_kafka(&mut self) -> Result<()> {
-        let version = run(Command::new(&self.script).arg("version"))?;
+        let version = run(Command::new(&self.program).arg("version"))?;
         self.label = format!("Kafka {version}");
-        let mut command = Command::new(&self.script);
+        let mut command = Command::new(&self.program);
         command.args(["start", "--port", &self.aim.address.port().to_string(), "--dir"]).arg(&self.folder);
         self.aim.pid = run(&mut command)?.parse().context("the script's answer isn't a pid")?;
         Ok(())
@@ -152,10 +187,7 @@ impl Server {
             }
         }
         let started = Instant::now();
-        match self.kind {
-            Kind::Krocket => self.start_krocket()?,
-            Kind::Kafka => self.start_kafka()?,
-        }
+        self.launch()?;
         Ok(started.elapsed())
     }
 
@@ -189,8 +221,7 @@ impl Server {
 
     /// The end of the server's log.
     pub(crate) fn last_words(&self) -> String {
-        let name = format!("{:?}.log", self.kind).to_lowercase();
-        let log = fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let log = fs::read_to_string(self.log_path()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(10)..].join("\n")
     }
@@ -209,7 +240,7 @@ impl Server {
             let _ = child.wait();
         }
         if self.kind == Kind::Kafka {
-            let _ = run(Command::new(&self.script).args(["stop", "--dir"]).arg(&self.folder));
+            let _ = run(Command::new(&self.program).args(["stop", "--dir"]).arg(&self.folder));
         }
     }
 }

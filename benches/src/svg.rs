@@ -10,11 +10,15 @@ const LEFT: f64 = 300.0;
 const BARS: f64 = 460.0;
 const WIDTH: f64 = 900.0;
 const BAR: f64 = 14.0;
-const COLORS: [&str; 2] = ["#2f6f9f", "#c9853f"];
 
-/// Kafka keeps its colour when it is alone.
+/// Others keep their colours when they are alone.
 fn color(label: &str, index: usize) -> &'static str {
-    COLORS[usize::from(index > 0 || label.starts_with("Kafka"))]
+    match label.split(' ').next() {
+        Some("Nisshi") => "#7d9b62",
+        Some("Kafka") => "#c9853f",
+        _ if index > 0 => "#c9853f",
+        _ => "#2f6f9f",
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -29,7 +33,7 @@ pub(crate) fn chart(sheet: &Sheet, runs: &Runs) -> Option<String> {
     for (labels, lines) in &groups {
         legend(&mut body, &mut y, labels);
         for line in lines {
-            // Rows differ by powers of ten: two sides are scaled to each other.
+            // Rows differ by powers of ten: sides are scaled to each other.
             let max = if line.sides.len() > 1 { scale(&[*line]) } else { scale(lines) };
             bars(&mut body, &mut y, &sheet.line_name(line), line, max);
         }
@@ -98,14 +102,16 @@ fn bars(out: &mut String, y: &mut f64, name: &str, line: &Line, max: f64) {
             text = top + BAR - 4.0,
             value = number(s.median),
         );
-    }
-    if let Some(ratio) = line.ratio {
-        let _ = writeln!(
-            out,
-            "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\" font-weight=\"600\">{:.2}×</text>",
-            WIDTH - 16.0,
-            ratio.median
-        );
+        if let Some(ratio) = side.ratio {
+            // Of two, between them.
+            let y = if line.sides.len() == 2 { middle } else { top + BAR - 4.0 };
+            let _ = writeln!(
+                out,
+                "<text x=\"{}\" y=\"{y}\" text-anchor=\"end\" font-weight=\"600\">{:.2}×</text>",
+                WIDTH - 16.0,
+                ratio.median
+            );
+        }
     }
     *y += height + 8.0;
 }

@@ -19,8 +19,9 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, Str
 
 use crate::batch::{self, Batch};
 
-/// The last version with topic names instead of ids, which both servers know.
-const PRODUCE: i16 = 12;
+/// The last versions that all servers know; on the wire nothing that is used here came later.
+const PRODUCE: i16 = 11;
+const LIST_OFFSETS: i16 = 6;
 /// A server that is silent for this long has failed the run.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -189,7 +190,7 @@ pub(crate) fn end_offsets(connection: &mut Connection, topic: &str, partitions: 
     let request = ListOffsetsRequest::default()
         .with_replica_id((-1).into())
         .with_topics(vec![ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(asked.collect())]);
-    let response = connection.call(7, &request)?;
+    let response = connection.call(LIST_OFFSETS, &request)?;
     let mut ends = vec![-1; partitions as usize];
     for partition in response.topics.iter().flat_map(|t| &t.partitions) {
         check(partition.error_code, &format!("end of {topic}-{}", partition.partition_index))?;
