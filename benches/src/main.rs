@@ -100,8 +100,7 @@ struct Options {
     /// The server under test [default: krocket beside this program]
     #[arg(long, value_name = "FILE")]
     krocket: Option<PathBuf>,
-    /// Nisshi (the former Tansu), measured too in the rows that it can do:
-    /// `cargo install nisshi --no-default-features --features libsql`
+    /// Nisshi (the former Tansu), measured too in the rows that it can do; tests/peers/nisshi builds it.
     #[arg(long, value_name = "FILE")]
     nisshi: Option<PathBuf>,
     /// Folder for the servers' data, on the disk to be measured [default: bench-data beside this program]
@@ -161,7 +160,7 @@ fn run(options: &Options) -> Result<bool> {
     let places = Places {
         krocket: options.krocket.clone().unwrap_or_else(|| beside.join("krocket")),
         kafka_script: repository.join("tests/peers/kafka"),
-        nisshi: options.nisshi.clone(),
+        nisshi: options.nisshi.as_deref().map(nisshi).transpose()?,
         rocketmq_script: repository.join("tests/peers/rocketmq"),
         rocketmq_program: repository.join("benches/rocketmq/Bench.java"),
         data: options.data.clone().unwrap_or_else(|| beside.join("bench-data")),
@@ -205,7 +204,14 @@ fn run(options: &Options) -> Result<bool> {
     Ok(fine)
 }
 
-/// krocket and Kafka in turn.
+/// Where it is from any folder.
+fn nisshi(program: &Path) -> Result<PathBuf> {
+    let missing =
+        || format!("{} can't be run: tests/peers/nisshi builds Nisshi and prints where it is", program.display());
+    program.canonicalize().with_context(missing)
+}
+
+/// krocket and the others in turn.
 fn beside_kafka(options: &Options, places: &Places, rows: &[Row]) -> Result<Results> {
     let kinds = kinds(options, places)?;
     let space = rustix::fs::statvfs(&places.data)?;
