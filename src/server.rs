@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use krocket_broker::config::logger::Loggers;
 use krocket_broker::{Broker, Settings};
 use krocket_config::Config;
@@ -52,14 +53,23 @@ impl Server {
 
     /// Starts with a configuration whose rules may change while krocket runs.
     pub async fn start_following(current: Arc<Current>, loggers: Option<Arc<dyn Loggers>>) -> Result<Server, Failure> {
-        Server::start_tuned(current, loggers, |_| {}).await
+        Server::start_tuned(current, loggers, Box::new(|_| {})).await
     }
 
     /// Starts with settings changed that no configuration has: the file system and the clock.
-    pub async fn start_tuned(
+    // Boxed: the whole server would be compiled once more with every test that starts one.
+    pub fn start_tuned<'a>(
         current: Arc<Current>,
         loggers: Option<Arc<dyn Loggers>>,
-        tune: impl FnOnce(&mut Settings),
+        tune: Box<dyn FnOnce(&mut Settings) + Send + 'a>,
+    ) -> BoxFuture<'a, Result<Server, Failure>> {
+        Box::pin(Server::begin(current, loggers, tune))
+    }
+
+    async fn begin(
+        current: Arc<Current>,
+        loggers: Option<Arc<dyn Loggers>>,
+        tune: Box<dyn FnOnce(&mut Settings) + Send + '_>,
     ) -> Result<Server, Failure> {
         let config = &*current.config();
         let doors = Doors::open(config)?;

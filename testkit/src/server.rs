@@ -51,7 +51,7 @@ impl Krocket {
 
     /// Starts one on this data folder, from a configuration as in a file, with settings changed that a file has not: the
     /// file system and the clock.
-    pub async fn open(data_dir: &Path, toml: &str, tune: impl FnOnce(&mut Settings)) -> Result<Self, Failure> {
+    pub async fn open(data_dir: &Path, toml: &str, tune: impl FnOnce(&mut Settings) + Send) -> Result<Self, Failure> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("krocket.toml");
         std::fs::write(&file, toml).expect("a file can be written");
@@ -59,7 +59,7 @@ impl Krocket {
         let config = Krocket::config(data_dir, loaded.config);
         raise_open_files();
         let current = Current::fixed(&config).expect("rules");
-        let server = soon("starting krocket", Server::start_tuned(current, None, tune)).await?;
+        let server = soon("starting krocket", Server::start_tuned(current, None, Box::new(tune))).await?;
         Ok(Krocket { kafka: server.kafka, http: server.http, config, server, folder: None })
     }
 
